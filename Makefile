@@ -1,0 +1,97 @@
+# Everything runs in environments of the project's own (.venv and its kin), made on first use from Python 3.11 or later.
+# Another interpreter: make test PYTHON=python3.13     Arguments for pytest: make test ARGS='-k softmax -x'
+
+CANDIDATES := python3 python3.13 python3.12 python3.11 python3.14 python
+PYTHON ?= $(shell for p in $(CANDIDATES); do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+PYTHON := $(PYTHON)
+ARGS ?=
+TORCH ?=
+WORKERS ?= auto
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := -m pip --disable-pip-version-check install --quiet
+CODE := $(wildcard symgraph kernels/symgraph_kernels tests benchmarks .ci/lowest.py)
+DOCS := $(wildcard README.md docs/*.md)
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+
+# An environment belongs to one interpreter; asking for another one makes it anew.
+WANTED := $(if $(PYTHON),$(shell $(PYTHON) -c 'import sys; print(sys.version.split()[0], sys.base_prefix)' 2>/dev/null))
+define outdated
+$(if $(filter-out x$(WANTED),x$(shell cat $(1)/interpreter 2>/dev/null)),always)
+endef
+
+.PHONY: help demo test check format golden lowest bench notebooks build clean always
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/demo ## Train a network on handwritten digits, then fit by Newton-CG: the main job from end to end
+	$(BIN)/symgraph demo $(ARGS)
+
+test: $(VENV)/test ## Run the whole test suite
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+check: $(VENV)/dev ## Check format, lint, types (strict, tests too) and the examples in docstrings
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(CODE)
+	$(BIN)/python -m pytest -q --doctest-modules --doctest-glob='*.md' symgraph kernels/symgraph_kernels $(DOCS)
+
+format: $(VENV)/dev ## Format the code and apply the lint fixes that are safe
+	$(BIN)/ruff check --fix --exit-zero .
+	$(BIN)/ruff format .
+
+golden: $(VENV)/test ## Rewrite the golden files from what the compiler prints now
+	$(BIN)/python -m pytest -m golden --update-golden $(ARGS)
+
+lowest: .venv-lowest/test ## Run the suite with the lowest dependency versions that are admitted (Python 3.11)
+	.venv-lowest/bin/python -m pytest -n $(WORKERS) $(ARGS)
+
+bench: .venv-bench/bench$(if $(TORCH),-torch) ## Measure against peers (TORCH=1: PyTorch too, several GB)
+	.venv-bench/bin/python -m benchmarks $(ARGS)
+
+notebooks: $(if $(NOTEBOOKS),$(VENV)/notebooks) ## Run the notebooks in place
+	$(if $(NOTEBOOKS),$(BIN)/jupyter nbconvert --to notebook --execute --inplace $(NOTEBOOKS),@echo 'There are no notebooks.')
+
+build: $(VENV)/test ## Build the wheel and the source distribution into dist/
+	$(BIN)/python -m build --no-isolation --outdir dist
+
+clean: ## Remove the environments and everything that tools left behind
+	rm -rf .venv .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Environments. Each stamp is made from pyproject.toml; a change there installs again, which is quick when little changed.
+
+.SECONDEXPANSION:
+%/interpreter: $$(call outdated,$$*)
+	@test -n '$(WANTED)' || { echo 'symgraph needs Python 3.11 or later, and $(if $(PYTHON),$(PYTHON) does not run,none was found);' \
+		'name one: make PYTHON=/path/to/python' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'symgraph needs Python 3.11 or later; $(PYTHON) is $(WANTED)' >&2; exit 1; }
+	@echo 'Making $* with Python $(WANTED)'
+	@rm -rf $*
+	@$(PYTHON) -m venv $*
+	@echo '$(WANTED)' > $@
+
+$(VENV)/demo $(VENV)/test $(VENV)/dev $(VENV)/notebooks: $(VENV)/interpreter pyproject.toml
+	@echo 'Installing symgraph[$(@F)] into $(VENV)'
+	@$(BIN)/python $(PIP) --editable '.[$(@F)]'
+	@touch $(VENV)/demo $(if $(filter dev,$(@F)),$(VENV)/test) $@
+
+.venv-lowest/test: .venv-lowest/interpreter pyproject.toml .ci/lowest.py
+	@.venv-lowest/bin/python .ci/lowest.py > .venv-lowest/constraints.txt
+	@cat .venv-lowest/constraints.txt
+	@.venv-lowest/bin/python $(PIP) --prefer-binary --constraint .venv-lowest/constraints.txt --editable '.[test]'
+	@touch $@
+
+.venv-bench/bench: .venv-bench/interpreter pyproject.toml
+	@.venv-bench/bin/python $(PIP) --editable '.[bench,demo]'
+	@touch $@
+
+.venv-bench/bench-torch: .venv-bench/bench
+	@.venv-bench/bin/python $(PIP) --editable '.[bench,bench-torch,demo]'
+	@touch $@
