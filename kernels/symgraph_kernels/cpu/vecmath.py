@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
+from symgraph_kernels.cpu import vecmath_erf, vecmath_exp, vecmath_log, vecmath_power
 from symgraph_kernels.cpu.vecmath_lane import Lane, Value
 
 Writer = Callable[..., Value]
@@ -25,39 +26,23 @@ def _call(symbol: str) -> Writer:
     return write
 
 
-def _sigmoid(f: Lane, x: Value) -> Value:
-    e = _call("exp")(f, f.neg(f.abs(x)))
-    return f.div(f.select(f.cmp("<", x, 0.0), e, 1.0), f.add(e, 1.0))
-
-
-def _softplus(f: Lane, x: Value) -> Value:
-    e = _call("exp")(f, f.neg(f.abs(x)))
-    return f.add(f.select(f.cmp(">", x, 0.0), x, 0.0), _call("log1p")(f, e))
-
-
-def _logaddexp(f: Lane, a: Value, b: Value) -> Value:
-    e = _call("exp")(f, f.neg(f.abs(f.sub(a, b))))
-    greater = f.select(f.cmp(">", a, b), a, b)
-    return f.select(f.cmp("==", a, b), f.add(a, 0.6931471805599453), f.add(greater, _call("log1p")(f, e)))
-
-
 VECTOR: dict[str, Writer] = {
-    "exp": _call("exp"),
-    "exp2": _call("exp2"),
-    "expm1": _call("expm1"),
-    "log": _call("log"),
-    "log2": _call("log2"),
-    "log10": _call("log10"),
-    "log1p": _call("log1p"),
+    "exp": vecmath_exp.exp,
+    "exp2": vecmath_exp.exp2,
+    "expm1": vecmath_exp.expm1,
+    "log": vecmath_log.log,
+    "log2": vecmath_log.log2,
+    "log10": vecmath_log.log10,
+    "log1p": vecmath_log.log1p,
     "sin": _call("sin"),
     "cos": _call("cos"),
-    "sinh": _call("sinh"),
-    "cosh": _call("cosh"),
-    "tanh": _call("tanh"),
-    "sigmoid": _sigmoid,
-    "softplus": _softplus,
-    "logaddexp": _logaddexp,
-    "erf": _call("erf"),
+    "sinh": vecmath_exp.sinh,
+    "cosh": vecmath_exp.cosh,
+    "tanh": vecmath_exp.tanh,
+    "sigmoid": vecmath_exp.sigmoid,
+    "softplus": vecmath_log.softplus,
+    "logaddexp": vecmath_log.logaddexp,
+    "erf": vecmath_erf.erf,
     "erfc": _call("erfc"),
-    "power": _call("pow"),
+    "power": vecmath_power.power,
 }
