@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -98,6 +99,29 @@ def as_index(value: Expr | Size) -> Expr:
     return size_value(value) if isinstance(value, int | Dim) else value
 
 
+class Access(Expr):
+    """The element of ``variable`` at an index: a load, or, once fusion has set ``target``, that expression.
+
+    ``scope`` are the loops around it, outermost first.
+    """
+
+    __slots__ = ("scope", "target", "variable")
+
+    def __init__(self, variable: Any, index: Index, scope: Index) -> None:
+        free = frozenset().union(*[e.free for e in index]) if index else frozenset()
+        super().__init__("access", tuple(index), variable.type.dtype, None, free)
+        self.variable = variable
+        self.scope = scope
+        self.target: Expr | None = None
+
+
+def resolve(e: Expr) -> Expr:
+    """``e``, with inlined accesses followed to what they stand for."""
+    while isinstance(e, Access) and e.target is not None:
+        e = e.target
+    return e
+
+
 def loop_index() -> Expr:
     """A new loop index, distinct from all others."""
     e = Expr("index", (), INT, next(_serial), frozenset())
@@ -160,6 +184,14 @@ def gather_index(i: Expr, size: Size) -> Expr:
     return Expr("checked_index", (cast(i, INT), as_index(size)), INT)
 
 
+_enclosing: ContextVar[Index] = ContextVar("symgraph_enclosing", default=())
+
+
+def enclosing() -> Index:
+    """The indices of the reductions that a body is being written for, outermost first."""
+    return _enclosing.get()
+
+
 def reduce(kind: str, sizes: Sequence[Size], body: Callable[[Index], Expr], dtype: Any = None) -> Expr:
     """The reduction of ``body(index)`` over all indices below ``sizes``.
 
@@ -168,6 +200,21 @@ def reduce(kind: str, sizes: Sequence[Size], body: Callable[[Index], Expr], dtyp
     NaN, if any).
     """
     indices = tuple(loop_index() for _ in sizes)
-    inner = body(indices)
+    outer = _enclosing.get()
+    token = _enclosing.set((*outer, *indices))
+    try:
+        inner = body(indices)
+    finally:
+        _enclosing.reset(token)
     out = as_dtype(dtype) if dtype is not None else inner.dtype
     return Expr("reduce", (inner,), out, (kind, indices, tuple(sizes)), inner.free - frozenset(indices))
+
+
+@dataclass(frozen=True, eq=False)
+class Write:
+    """A scatter: for each index of ``space``, ``value`` is stored at, or added to, ``at``."""
+
+    space: tuple[Size, ...]
+    at: Callable[[Index], Index]
+    value: Callable[[Index], Expr]
+    mode: str = "add"
