@@ -12,6 +12,7 @@ run-time checks (LLVM Language Reference, "llvm.loop.parallel_accesses").
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Iterable, Mapping
 from types import FunctionType
@@ -46,11 +47,13 @@ class KernelCallable(types.Callable):  # type: ignore[misc, unused-ignore]
         """Return the signature for the argument types, None if there is none."""
         if kws:
             return None
-        key = tuple(args)
+        key = tuple(map(types.unliteral, args))
         if key not in self.found:
             try:
-                result = self.definition(context, *args)
-            except TypeError:  # the wrong number of arguments
+                result = self.definition(context, *key)
+            except TypeError:
+                if _takes(self.definition, 1 + len(key)):
+                    raise
                 return None
             if result is None:
                 return None
@@ -66,6 +69,15 @@ class KernelCallable(types.Callable):  # type: ignore[misc, unused-ignore]
     def get_impl_key(self, sig: Any) -> Any:
         """Return the lowering for a signature that :meth:`get_call_type` returned."""
         return self.lowerings[sig.args]
+
+
+def _takes(function: Any, count: int) -> bool:
+    """Return whether a function can be called with ``count`` positional arguments."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    return True
 
 
 @register_model(KernelCallable)
@@ -96,7 +108,7 @@ class TypingContext(BaseTypingContext):  # type: ignore[misc, unused-ignore]
         kind = type(val)
         if kind is bool:
             return types.boolean
-        if kind is int:
+        if kind is int and -(2**63) <= val < 2**63:
             return types.int64
         if kind is float:
             return types.float64
@@ -203,7 +215,7 @@ class _Lowering:
         self.llvm_blocks = {offset: self.function.append_basic_block(f"B{offset}") for offset in self.blocks}
         self.builder = llvm_ir.IRBuilder(entry)
         self.make_slots()
-        loops = self.vector_loops()
+        self.make_loops()
         entry_end = self.builder.block
         made = len(self.function.blocks)
         for offset, block in self.blocks.items():
@@ -216,45 +228,53 @@ class _Lowering:
                 self.statement(statement)
             emitted = [self.llvm_blocks[offset], *self.function.blocks[made:]]
             made = len(self.function.blocks)
-            self.tag(offset, emitted, loops)
+            self.tag(offset, emitted)
         self.builder.position_at_end(entry_end)
         self.builder.branch(self.llvm_blocks[min(self.blocks)])
 
     # --- loops without dependences ---------------------------------------------------------------------------------
 
-    def vector_loops(self) -> dict[int, tuple[MetadataReference, MetadataReference]]:
-        """Return the access group and the loop node of each vector loop, by the offset of its header."""
-        found = {}
+    def make_loops(self) -> None:
+        """Give each vector loop an access group, and each loop that needs one a loop node, by the offset of its header."""
+        self.groups: dict[int, MetadataReference] = {}
+        self.nodes: dict[int, MetadataReference] = {}
         loops = self.cfg.loops()
         for header in loops:
             iterators = self.blocks[header].find_exprs(op="iternext")
             if any(getattr(self.typemap[e.value.name], "vector", False) for e in iterators):
-                # Numbers of their own range: llvmlite counts its nodes from 0.
-                number = 1_000_000 + 3 * len(self.notes)
-                found[header] = MetadataReference(number), MetadataReference(number + 1)
-                self.notes.append(f"!{number} = distinct !{{}}")
-        for header, (_, node) in found.items():
-            inner = [found[other][0] for other in found if other in loops[header].body]
-            groups = ", ".join(reference.get_reference() for reference in inner)
-            accesses = node.number + 1
-            self.notes.append(
-                f'!{accesses} = !{{!"llvm.loop.parallel_accesses", {groups}}}\n'
-                f"!{node.number} = distinct !{{!{node.number}, !{accesses}}}"
-            )
-        return found
+                self.groups[header] = self.note("distinct !{}")
+        for header, loop in loops.items():
+            inner = [other for other in loops if other in loop.body]
+            properties = []
+            if header in self.groups:
+                groups = ", ".join(self.groups[other].get_reference() for other in inner if other in self.groups)
+                properties.append(self.note(f'!{{!"llvm.loop.parallel_accesses", {groups}}}'))
+            if len(inner) > 1:
+                # Unrolling a loop around other loops multiplies the code, and the time to compile it, for nothing.
+                properties.append(self.note('!{!"llvm.loop.unroll.disable"}'))
+            if properties:
+                listed = ", ".join(reference.get_reference() for reference in properties)
+                self.nodes[header] = self.note(f"distinct !{{SELF, {listed}}}")
 
-    def tag(
-        self, offset: int, emitted: list[Any], loops: dict[int, tuple[MetadataReference, MetadataReference]]
-    ) -> None:
+    def note(self, text: str) -> MetadataReference:
+        """Add a metadata node to the module; SELF stands for the node's own name."""
+        # Numbers of their own range: llvmlite counts its nodes from 0.
+        reference = MetadataReference(1_000_000 + len(self.notes))
+        name = reference.get_reference()
+        self.notes.append(f"{name} = {text.replace('SELF', name)}")
+        return reference
+
+    def tag(self, offset: int, emitted: list[Any]) -> None:
         """Tag a block's accesses with the group of its innermost vector loop, a jump back with the loop's node."""
-        group = next((loops[loop.header][0] for loop in self.cfg.in_loops(offset) if loop.header in loops), None)
+        headers = [loop.header for loop in self.cfg.in_loops(offset)]
+        group = next((self.groups[header] for header in headers if header in self.groups), None)
         for block in emitted if group is not None else ():
             for instruction in block.instructions:
                 if instruction.opname in ("load", "store"):
                     instruction.set_metadata("llvm.access.group", group)
         for successor, _ in self.cfg.successors(offset):
-            if successor in loops and offset in self.cfg.loops()[successor].body:
-                emitted[-1].terminator.set_metadata("llvm.loop", loops[successor][1])
+            if successor in headers and successor in self.nodes:
+                emitted[-1].terminator.set_metadata("llvm.loop", self.nodes[successor])
 
     # --- variables -------------------------------------------------------------------------------------------------
 
@@ -312,7 +332,7 @@ class _Lowering:
         """Emit the right-hand side of an assignment."""
         value = assign.value
         if isinstance(value, ir.Var):
-            return self.get(value)
+            return self.copy(value, assign.target)
         if isinstance(value, ir.Arg):
             return self.function.args[value.index]
         if isinstance(value, (ir.Const, ir.Global, ir.FreeVar)):
@@ -322,13 +342,20 @@ class _Lowering:
                 if isinstance(ty, types.Callable)
                 else self.context.get_constant_generic(self.builder, ty, value.value)
             )
+        if value.op == "cast":
+            return self.copy(value.value, assign.target)
         return self.expression(value)
 
+    def copy(self, source: Any, target: Any) -> Any:
+        """Emit an assignment of one variable to another; the two must be of one type."""
+        types_of = self.typemap[source.name], self.typemap[target.name]
+        return self.context.cast(self.builder, self.get(source), *types_of)
+
     def call(self, callee: KernelCallable, signature: Any, operands: list[Any]) -> Any:
-        for operand, wanted in zip(operands, signature.args, strict=True):
-            if types.unliteral(self.typemap[operand.name]) != wanted:
-                raise errors.LoweringError(f"{callee.name}: no implicit conversion to {signature}")
-        values = [self.get(operand) for operand in operands]
+        values = [
+            self.context.cast(self.builder, self.get(operand), self.typemap[operand.name], wanted)
+            for operand, wanted in zip(operands, signature.args, strict=True)
+        ]
         return callee.get_impl_key(signature)(self.context, self.builder, signature, values)
 
     def expression(self, value: Any) -> Any:
@@ -337,10 +364,8 @@ class _Lowering:
             return self.call(self.typemap[value.func.name], self.calltypes[value], list(value.args))
         if operation in ("pair_first", "pair_second"):
             return self.builder.extract_value(self.get(value.value), int(operation == "pair_second"))
-        if operation == "cast":
-            return self.get(value.value)
         if operation in ("binop", "inplace_binop"):
-            callee, operands = value.fn if operation == "binop" else value.immutable_fn, [value.lhs, value.rhs]
+            callee, operands = value.fn, [value.lhs, value.rhs]
         elif operation == "unary":
             callee, operands = value.fn, [value.value]
         elif operation in ("getiter", "iternext"):

@@ -304,3 +304,7 @@ OPERATORS: dict[Any, Definition] = {
     bool: _truth(negate=False),
 }
 """What Numba's front end calls -> how it types and lowers in a kernel."""
+
+for _name in ("add", "sub", "mul", "truediv", "and", "or", "xor", "floordiv", "mod", "lshift", "rshift"):
+    # Registers do not change: `x += y` is `x = x + y`.
+    OPERATORS[getattr(operator, f"i{_name}")] = OPERATORS[getattr(operator, f"__{_name}__")]
