@@ -235,7 +235,7 @@ class _Lowering:
     # --- loops without dependences ---------------------------------------------------------------------------------
 
     def make_loops(self) -> None:
-        """Give each vector loop an access group, and each loop that needs one a loop node, by the offset of its header."""
+        """Make an access group for each vector loop, and a node for each loop with properties, by offset of its header."""
         self.groups: dict[int, MetadataReference] = {}
         self.nodes: dict[int, MetadataReference] = {}
         loops = self.cfg.loops()

@@ -55,7 +55,8 @@ def cast(dtype: str) -> str:
 def elementwise(expression: str, inputs: tuple[str, ...], output: str) -> Kernel:
     """A kernel ``out[i] = expression`` of ``x`` and ``y``."""
     names = ("x", "y")[: len(inputs)]
-    lines = [f"    p{name} = pointer_{dtype}(args[{k}])" for k, (name, dtype) in enumerate(zip(names, inputs, strict=True))]
+    operands = enumerate(zip(names, inputs, strict=True))
+    lines = [f"    p{name} = pointer_{dtype}(args[{k}])" for k, (name, dtype) in operands]
     loads = [f"        {name} = p{name}[i]" for name in names]
     source = ["def f(args, lo, hi):", *lines, f"    out = pointer_{output}(args[{len(names)}])"]
     source += ["    for i in vector_range(lo, hi):", *loads, f"        out[i] = {expression}", "    return 0", ""]
@@ -71,9 +72,10 @@ def samples(dtype: str) -> NDArray[Any]:
         info = np.iinfo(dtype)
         special = np.array([info.min, info.max, 0, 1, info.max // 2, info.min // 2], dtype)
         return np.concatenate([special, rng.integers(info.min, info.max, 143, dtype=dtype, endpoint=True)])
-    floats = np.finfo(dtype) special = [0.0, -0.0, np.inf, -np.inf, np.nan, floats.max, floats.tiny,
-    floats.smallest_subnormal, -floats.max, 1.0, -1.0] return np.concatenate([np.array(special, dtype),
-    (rng.standard_normal(138) * 50).astype(dtype)])
+    floats = np.finfo(dtype)
+    special = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0]
+    special += [floats.max, -floats.max, floats.tiny, floats.smallest_subnormal]
+    return np.concatenate([np.array(special, dtype), (rng.standard_normal(138) * 50).astype(dtype)])
 
 
 def same(got: NDArray[Any], want: NDArray[Any]) -> None:
@@ -286,8 +288,10 @@ def f(args, lo, hi):
     assert run(np.array([1.0, np.nan, 1.0]), np.zeros(3), np.float64(1.0), hi=3) == 2
 
 
-@pytest.mark.parametrize(("start", "stop", "step"), [(0, 10, 3), (10, 0, -1), (5, 5, 1), (7, -8, -4), (3, 1, 1), (-4,
-4, 2)]) def test_range_with_a_step(start: int, stop: int, step: int) -> None:
+@pytest.mark.parametrize(
+    ("start", "stop", "step"), [(0, 10, 3), (10, 0, -1), (5, 5, 1), (7, -8, -4), (3, 1, 1), (-4, 4, 2)]
+)
+def test_range_with_a_step(start: int, stop: int, step: int) -> None:
     run = kernel(
         """
 def f(args, lo, hi):
