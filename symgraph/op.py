@@ -37,6 +37,17 @@ ZERO: Final = Absence("ZERO")
 DISCONNECTED: Final = Absence("DISCONNECTED")
 """The result does not depend on the value of this input as a real number (indices, ``stop_gradient``)."""
 
+
+class Undefined(Absence):
+    """The derivative in this input does not exist. An error only where it is really needed; rules return it per input."""
+
+    __slots__ = ("why",)
+
+    def __init__(self, why: str) -> None:
+        super().__init__("UNDEFINED")
+        self.why = why
+
+
 Derivative: TypeAlias = Variable | Absence
 Arrays: TypeAlias = Sequence[NDArray[Any]]
 
@@ -56,6 +67,7 @@ class Op:
     name: ClassVar[str] | str = ""
     n_outputs: ClassVar[int] = 1
     pure: ClassVar[bool] = True  # two applications to the same inputs are the same value
+    stops: ClassVar[bool] = False  # no derivative flows through: transformations need not look behind it
     linear: ClassVar[Literal["no", "jointly", "each"]] = "no"
     """``jointly``: linear in all inputs together (concatenate); ``each``: linear in each float input for fixed others."""
 
@@ -236,6 +248,9 @@ def zeros_like(x: Variable) -> Variable:
 
 def accumulate(terms: Sequence[Derivative]) -> Derivative:
     """The sum of contributions to one cotangent or tangent: one n-ary node, which the backend adds up in one buffer."""
+    for t in terms:
+        if isinstance(t, Undefined):
+            return t
     given = [t for t in terms if isinstance(t, Variable)]
     if not given:
         return ZERO if any(t is ZERO for t in terms) else DISCONNECTED

@@ -144,10 +144,10 @@ def _registered(name: str) -> Any:
 
 def scale(ct: Derivative, partial: Partial) -> Derivative:
     """``ct * partial``, with absences and masks understood."""
-    if isinstance(partial, Absence):
-        return partial
     if isinstance(ct, Absence):
         return ct
+    if isinstance(partial, Absence):
+        return partial
     if isinstance(partial, Variable):
         if partial.type.dtype == bool:
             return where(partial, ct, constant(0, ct.type.dtype))
@@ -321,6 +321,8 @@ class Accumulate(Op):
 @op
 class StopGradient(Op):
     """The identity, through which no derivative flows.   x: T[S] -> T[S]"""
+
+    stops = True
 
     def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
         return x
