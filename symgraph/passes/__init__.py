@@ -1,0 +1,28 @@
+"""Passes: each is a function from a graph to a graph with the same inputs and outputs of the same types, one to a file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from symgraph.graph import Interner
+from symgraph.source import Sources
+
+
+@dataclass
+class Context:
+    """What the passes of one run share.
+
+    Attributes:
+        interner: makes equal nodes one node, from the first pass to the last.
+        levels: the named levels of rules that are on.
+        strict: whether a rule that returns the wrong type is an error (in checked mode) or merely not applied.
+        fired: how often each rule fired, in the pass that runs.
+        log: which rule fired on the user's lines, in order, in the pass that runs.
+    """
+
+    interner: Interner = field(default_factory=Interner)
+    levels: frozenset[str] = frozenset()
+    strict: bool = False
+    fired: Counter[str] = field(default_factory=Counter)
+    log: list[tuple[str, Sources]] = field(default_factory=list)

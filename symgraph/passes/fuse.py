@@ -1,0 +1,365 @@
+"""Fusion: which tensors are kept in memory, and which exist only inside a kernel.
+
+Fusing is substitution of index forms. The nodes are visited from the outputs to the inputs; every use of a tensor is
+recorded as an access at an index. A tensor whose uses are all cheap to compute in place is inlined there: the access is
+replaced by its op's index form, whose own accesses are uses of the op's inputs. Any other tensor is the *root* of a kernel
+that stores it. At last, kernels that run over the same leading axes are merged where that saves reading a tensor again.
+
+A kernel grown this way can depend on another only through stored tensors, and a merge keeps the order of steps, so no
+cycle can arise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+
+from symgraph import index as ix
+from symgraph.graph import Apply, Constant, Graph, Variable
+from symgraph.op import Op
+from symgraph.passes.library import LibraryCall, library_call
+from symgraph.types import Size
+
+MAX_NODES = 64
+"""Nodes fused into one kernel: more would make compile time grow faster than the graph."""
+CHEAP = 4
+"""FLOPs per element up to which computing again is no dearer than loading."""
+
+
+@dataclass(eq=False)
+class Root:
+    """Tensors that one nest of loops stores: the outputs of one node, at ``indices``."""
+
+    node: Apply | None
+    variables: tuple[Variable, ...]
+    indices: ix.Index
+    values: tuple[ix.Expr, ...]
+    accumulates: bool = False  # the value is a reduction over leading axes, added up in memory
+    inputs: list[ix.Access] = field(default_factory=list)  # loads, after inlining
+    write: ix.Write | None = None  # for scatters: where the value goes
+    fill: bool = False
+
+    @property
+    def shape(self) -> tuple[Size, ...]:
+        return self.write.space if self.write else self.variables[0].type.shape
+
+
+@dataclass(eq=False)
+class Kernel:
+    """Roots computed in one kernel; their first ``depth`` axes are common loops."""
+
+    position: int
+    roots: list[Root]
+    nodes: list[Apply]
+    depth: int
+    flops: int = 0
+
+    @property
+    def mergeable(self) -> bool:
+        return not any(r.accumulates or r.write for r in self.roots)
+
+    @property
+    def shape(self) -> tuple[Size, ...]:
+        return self.roots[0].shape[: self.depth]
+
+    @property
+    def outputs(self) -> list[Variable]:
+        return list(dict.fromkeys(v for r in self.roots for v in r.variables))
+
+    @property
+    def inputs(self) -> list[Variable]:
+        """Tensors loaded, in order of first use, its own outputs included where a later root loads them."""
+        return list(dict.fromkeys(a.variable for r in self.roots for a in r.inputs))
+
+
+Step: TypeAlias = Kernel | LibraryCall
+
+
+@dataclass(eq=False)
+class _Use:
+    access: ix.Access
+    root: Root
+
+
+def flops(op: Op) -> int:
+    """FLOPs per element of the output's (for a reduction: the input's) space."""
+    return getattr(op, "flops", 1)
+
+
+def moves_only(op: Op) -> bool:
+    """Whether the op only says where elements come from, at no cost but index arithmetic."""
+    return op.name in _MOVES
+
+
+_MOVES = frozenset(
+    ("broadcast", "transpose", "slice", "reshape", "assert_shape", "iota", "size_of", "stop_gradient", "positive")
+)
+_BRANCHING = frozenset(("unslice", "concatenate", "gather"))
+
+
+def reduced_axes(op: Op) -> tuple[int, ...] | None:
+    """The axes that a reduction removes; ``None`` for an op that does not reduce."""
+    axes = getattr(op, "axes", None)
+    if op.name in _REDUCTIONS:
+        return axes if axes is not None else (op.axis,)  # type: ignore[attr-defined]
+    return None
+
+
+_REDUCTIONS = frozenset(
+    ("sum", "prod", "max", "min", "any", "all", "arg_max", "arg_min", "argmax", "argmin", "max_and_argmax")
+)
+
+
+class _Fuser:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.position = {node: k for k, node in enumerate(graph.nodes)}
+        self.uses: dict[Variable, list[_Use]] = {}
+        self.stored: set[Variable] = {v for v in graph.outputs if v.owner is not None}
+        self.steps: list[Step] = []
+        self.kernel_of: dict[Root, Kernel] = {}
+        self.keys: dict[tuple[Any, ...], int] = {}
+
+    def run(self) -> list[Step]:
+        given = set(self.graph.inputs)
+        for node in reversed(self.graph.nodes):
+            if not any(v in self.uses or v in self.stored for v in node.outputs):
+                continue
+            call = library_call(node, given)
+            if call is not None:
+                self.stored.update(v for v in call.reads if v.owner is not None and v not in given)
+                self.steps.append(call)
+                call.position = self.position[node]
+                self.load_all(node.outputs)
+            elif hasattr(node.op, "writes"):
+                self.scatter(node)
+            elif self.inlinable(node):
+                self.inline(node)
+            else:
+                self.root(node)
+        self.steps.reverse()
+        return merge(self.steps)
+
+    # -- roots and inlining -----------------------------------------------------------------------------------------------
+
+    def root(self, node: Apply) -> None:
+        axes = reduced_axes(node.op)
+        rank = node.outputs[0].type.ndim
+        indices = tuple(ix.loop_index() for _ in range(rank))
+        x = node.inputs[0].type if node.inputs else None
+        leading = bool(axes) and x is not None and axes != tuple(range(x.ndim - len(axes), x.ndim))
+        root = Root(node, node.outputs, indices, (), leading and not node.op.name.startswith(("arg", "max_and")))
+        self.kernel_of[root] = kernel = Kernel(self.position[node], [root], [node], rank, flops(node.op))
+        root.values = self.lower(node, indices, root, indices)
+        self.steps.append(kernel)
+        self.load_all(node.outputs)
+
+    def scatter(self, node: Apply) -> None:
+        """Zeros, then one nest for each write of the node, all into the node's output."""
+        (out,) = node.outputs
+        base = tuple(ix.loop_index() for _ in range(out.type.ndim))
+        zero = Root(None, (out,), base, (ix.const(0, out.type.dtype),), fill=True)
+        first = Kernel(self.position[node], [zero], [node], len(base), 1)
+        self.kernel_of[zero] = first
+        kernels = [first]
+        tensors: list[ix.Tensor] = []
+        cell: list[tuple[Root, ix.Index]] = []
+        for v in node.inputs:
+            tensors.append(self.tensor(v, cell))
+        for write in node.op.writes(*tensors):  # type: ignore[attr-defined]
+            indices = tuple(ix.loop_index() for _ in write.space)
+            root = Root(None, (out,), indices, (), write=write)
+            self.kernel_of[root] = kernel = Kernel(self.position[node], [root], [node], 0, 2)
+            cell.append((root, indices))
+            root.values = (*write.at(indices), write.value(indices))
+            cell.pop()
+            kernels.append(kernel)
+        self.steps.extend(reversed(kernels))
+        self.load_all(node.outputs)
+
+    def tensor(self, v: Variable, cell: list[tuple[Root, ix.Index]]) -> ix.Tensor:
+        def access(index: ix.Index) -> ix.Expr:
+            if isinstance(v, Constant) and v.type.ndim == 0:
+                return ix.const(v.data[()], v.type.dtype)
+            root, scope = cell[-1]
+            a = ix.Access(v, index, (*scope, *ix.enclosing()))
+            self.uses.setdefault(v, []).append(_Use(a, root))
+            return a
+
+        return ix.Tensor(access, v.type.dtype, v.type.shape)
+
+    def lower(self, node: Apply, index: ix.Index, root: Root, scope: ix.Index) -> tuple[ix.Expr, ...]:
+        cell = [(root, scope)]
+        out = node.op.lower(index, *[self.tensor(v, cell) for v in node.inputs])
+        return out if isinstance(out, tuple) else (out,)
+
+    def load_all(self, outputs: Sequence[Variable]) -> None:
+        for v in outputs:
+            self.uses.pop(v, None)  # accesses stay loads
+
+    def inline(self, node: Apply) -> None:
+        made: dict[tuple[int, tuple[int, ...]], tuple[ix.Expr, ...]] = {}
+        for k, v in enumerate(node.outputs):
+            for use in self.uses.pop(v, ()):
+                kernel = self.kernel_of[use.root]
+                key = (id(use.root), self.key(use.access.args))
+                if key not in made:
+                    made[key] = self.lower(node, use.access.args, use.root, use.access.scope)
+                    kernel.nodes.append(node)
+                    kernel.flops += flops(node.op)
+                use.access.target = made[key][k]
+
+    def key(self, index: Sequence[ix.Expr]) -> tuple[int, ...]:
+        return tuple(self.number(e) for e in index)
+
+    def number(self, e: ix.Expr) -> int:
+        """Equal index expressions have equal numbers."""
+        if isinstance(e, ix.Access):
+            return id(e)
+        key = (e.fn, e.attr if e.fn != "reduce" else id(e), *[self.number(a) for a in e.args])
+        return self.keys.setdefault(key, len(self.keys))
+
+    def inlinable(self, node: Apply) -> bool:
+        op = node.op
+        if any(v in self.stored for v in node.outputs) or len(node.outputs) > 1:
+            return False
+        (v,) = node.outputs
+        uses = self.uses[v]
+        contexts = {(id(u.root), self.key(u.access.args)): u for u in uses}
+        if moves_only(op) and len(contexts) <= 8:
+            return True
+        if any(len(self.kernel_of[u.root].nodes) >= MAX_NODES for u in contexts.values()):
+            return False
+        axes = reduced_axes(op)
+        if axes is not None:
+            # Computed once per iteration of outer loops only: not inside the loops that use it.
+            x = node.inputs[0].type
+            trailing = axes == tuple(range(x.ndim - len(axes), x.ndim))
+            if not trailing or len(contexts) > 1 or op.name.startswith(("arg", "max_and")):
+                return False
+            (use,) = contexts.values()
+            index = use.access.args
+            return bool(index) and not use.root.accumulates and index == use.access.scope[: len(index)]
+        if getattr(op, "lower", None) is None:
+            return False
+        if flops(op) <= CHEAP and op.name not in _BRANCHING:
+            wide = [x for x in node.inputs if x.type.ndim and not _spread_scalar(x)]
+            if len(contexts) == 1 or len(wide) <= 1:
+                return True
+            return False
+        return len(contexts) == 1 and not _repeated(next(iter(contexts.values())).access)
+
+
+def _spread_scalar(v: Variable) -> bool:
+    """Whether all elements of ``v`` are one scalar: it costs nothing to load."""
+    return v.owner is not None and v.owner.op.name == "broadcast" and v.owner.inputs[0].type.ndim == 0
+
+
+def _repeated(access: ix.Access) -> bool:
+    """Whether the access meets the same element again in an inner loop that does not leave it in a register."""
+    used = frozenset().union(*[e.free for e in access.args]) if access.args else frozenset()
+    last = max((k for k, i in enumerate(access.scope) if i in used), default=-1)
+    return any(i not in used for i in access.scope[: last + 1])
+
+
+# -- merging ----------------------------------------------------------------------------------------------------------------
+
+
+def collect_loads(root: Root) -> list[ix.Access]:
+    """The accesses that stayed loads, in order."""
+    found: dict[ix.Access, None] = {}
+    seen: set[ix.Expr] = set()
+    stack = list(reversed(root.values))
+    while stack:
+        e = stack.pop()
+        if e in seen:
+            continue
+        seen.add(e)
+        if isinstance(e, ix.Access):
+            if e.target is not None:
+                stack.append(e.target)
+                continue
+            found[e] = None
+        stack.extend(reversed(e.args))
+    return list(found)
+
+
+def merge(steps: Sequence[Step]) -> list[Step]:
+    """Join kernels over the same leading axes where the later reads what the earlier reads or stores."""
+    out: list[Step | None] = []
+    place: dict[Variable, int] = {}  # the step, by its place in `out`, that stores a variable last
+    readers: dict[Variable, int] = {}  # the last kernel that reads a variable
+    for step in steps:
+        if isinstance(step, LibraryCall):
+            for v in step.writes:
+                place[v] = len(out)
+            out.append(step)
+            continue
+        for r in step.roots:
+            r.inputs = collect_loads(r)
+        target = None
+        if step.mergeable:
+            reads = step.inputs
+            latest = max((place[v] for v in reads if v in place), default=-1)
+            candidates = [latest, *sorted({readers[v] for v in reads if readers.get(v, -1) > latest}, reverse=True)]
+            for k in candidates:
+                if k >= 0 and _join(out[k], step):
+                    target = k
+                    break
+        if target is None:
+            target = len(out)
+            out.append(step)
+        for v in step.outputs:
+            place[v] = target
+        for v in step.inputs:
+            readers[v] = max(readers.get(v, -1), target)
+    return [s for s in out if s is not None]
+
+
+def _join(a: Step | None, b: Kernel) -> bool:
+    if not isinstance(a, Kernel) or not a.mergeable or len(a.nodes) + len(b.nodes) > MAX_NODES:
+        return False
+    full = a.roots[0].shape == b.roots[0].shape == a.shape
+    depth = 0
+    for s, t in zip(a.shape, b.roots[0].shape, strict=False):
+        if s != t:
+            break
+        depth += 1
+    stored = set(a.outputs)
+    linked = False
+    for access in b.roots[0].inputs:
+        if access.variable in stored:
+            linked = True
+            same = 0
+            for e, i in zip(access.args, b.roots[0].indices, strict=False):
+                if e is not i:
+                    break
+                same += 1
+            depth = min(depth, same)
+    if depth == 0 or (not full and not linked):
+        return False
+    if depth < max(len(a.roots[0].shape), len(b.roots[0].shape)) and not _long_rows(a, b, depth):
+        return False
+    a.depth = depth
+    a.roots += b.roots
+    a.nodes += b.nodes
+    a.flops += b.flops
+    return True
+
+
+def _long_rows(a: Kernel, b: Kernel, depth: int) -> bool:
+    """Whether the loops inside the common ones are worth the split: short rows would waste the vector units."""
+    for r in (*a.roots, *b.roots):
+        for s in r.shape[depth:]:
+            if isinstance(s, int) and s < 32:
+                return False
+    return True
+
+
+def fuse(graph: Graph) -> list[Step]:
+    """The kernels and library calls that compute ``graph``, in an order in which they can run."""
+    return _Fuser(graph).run()
+
+
