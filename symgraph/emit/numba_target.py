@@ -235,7 +235,7 @@ class _Lowering:
     # --- loops without dependences ---------------------------------------------------------------------------------
 
     def make_loops(self) -> None:
-        """Make an access group for each vector loop, and a node for each loop with properties, by offset of its header."""
+        """Make an access group for each vector loop, and a node for each loop with properties (by header)."""
         self.groups: dict[int, MetadataReference] = {}
         self.nodes: dict[int, MetadataReference] = {}
         loops = self.cfg.loops()

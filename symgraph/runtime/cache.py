@@ -79,6 +79,11 @@ def fingerprint() -> str:
     return "\n".join(parts)
 
 
+def envelope(key: bytes, code: bytes) -> bytes:
+    """Return the content of an entry: what it is, whose it is, a checksum, the object code."""
+    return _MAGIC + key + hashlib.sha256(key + code).digest() + code
+
+
 class KernelCache:
     """Addresses of compiled kernels by their source, kept in memory and on disk."""
 
@@ -128,7 +133,7 @@ class KernelCache:
             content = path.read_bytes()
             start = len(_MAGIC) + 2 * _DIGEST
             code = content[start:]
-            if content[:start] != _MAGIC + key + hashlib.sha256(key + code).digest():
+            if content != envelope(key, code):
                 return None
             addresses = load_object(code, names)
         except (OSError, RuntimeError):
@@ -146,14 +151,15 @@ class KernelCache:
         place = self._path(source, names)
         if place is not None:
             path, key = place
-            self._write(path, _MAGIC + key + hashlib.sha256(key + code).digest() + code)
+            self._write(path, envelope(key, code))
         return addresses
 
     def _write(self, path: Path, content: bytes) -> None:
         """Write an entry so that no reader sees a part of it; a directory that refuses is no error."""
         temporary = None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            # Code that runs unasked: a directory made here is its owner's alone.
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self._written % _TRIM_EVERY == 0:
                 self._trim(path.parent)
             self._written += 1

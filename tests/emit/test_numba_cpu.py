@@ -73,9 +73,9 @@ def samples(dtype: str) -> NDArray[Any]:
         special = np.array([info.min, info.max, 0, 1, info.max // 2, info.min // 2], dtype)
         return np.concatenate([special, rng.integers(info.min, info.max, 143, dtype=dtype, endpoint=True)])
     floats = np.finfo(dtype)
-    special = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0]
-    special += [floats.max, -floats.max, floats.tiny, floats.smallest_subnormal]
-    return np.concatenate([np.array(special, dtype), (rng.standard_normal(138) * 50).astype(dtype)])
+    values = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0]
+    values += [float(v) for v in (floats.max, -floats.max, floats.tiny, floats.smallest_subnormal)]
+    return np.concatenate([np.array(values, dtype), (rng.standard_normal(138) * 50).astype(dtype)])
 
 
 def same(got: NDArray[Any], want: NDArray[Any]) -> None:
