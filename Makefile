@@ -12,7 +12,7 @@ WORKERS ?= auto
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check install --quiet
-CODE := $(wildcard symgraph kernels/symgraph_kernels tests benchmarks .ci/lowest.py)
+CODE := $(wildcard symgraph kernels tests benchmarks .ci/lowest.py)
 DOCS := $(wildcard README.md docs/*.md)
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
