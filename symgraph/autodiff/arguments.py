@@ -1,4 +1,4 @@
-"""What the transformations take: one variable or several, and values that must match them. Results have the structure given."""
+"""What the transformations take: one variable or several, and values that match them; results have that structure."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def conform(given: Variable, primal: Variable, what: str) -> Variable:
 
 
 def checked(node: Apply, rule: str, results: Sequence[Derivative], primals: Sequence[Variable]) -> list[Derivative]:
-    """What a derivative rule returned, found to have the right number and types; else :class:`~symgraph.errors.RuleError`."""
+    """What a rule returned, of the right number and types; else raises :class:`~symgraph.errors.RuleError`."""
     name, line = node.op.name, source.show(node.sources)
     try:
         out = list(results)

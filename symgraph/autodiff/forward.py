@@ -30,7 +30,8 @@ def jvp(y: Any, x: Any, tangent: Any, disconnected: Disconnected = "raise") -> A
         y: a variable of a float dtype and any shape, or a list or tuple of them; the result has the same structure.
         x: a variable of a float dtype, any variable of the graph, or a list or tuple of distinct ones.
         tangent: for each ``x``, a tensor of its type: the direction.
-        disconnected: what to return for a ``y`` that depends on no ``x``: ``"raise"`` an error, ``"zero"``s, or ``"none"``.
+        disconnected: what to return for a ``y`` that depends on no ``x``: ``"raise"`` an error, ``"zero"``s, or
+            ``"none"`` (``None``).
 
     Raises as :func:`~symgraph.autodiff.reverse.grad` does.
     """
@@ -43,16 +44,14 @@ def jvp(y: Any, x: Any, tangent: Any, disconnected: Disconnected = "raise") -> A
     on_path = connected(order, sources)
     needed = _needed(order, outputs)
     fixed = dict(zip(sources, tangents, strict=True))
-    table: dict[Variable, Derivative] = {}
-    table.update(fixed)
+    table: dict[Variable, Derivative] = {**fixed}
     with interning(Interner([*outputs, *tangents])):
         for node in order:
             if not any(v in on_path for v in node.inputs) or not any(v in needed for v in node.outputs):
                 continue
-            for v, d in zip(node.outputs, _visit(node, [table.get(v, DISCONNECTED) for v in node.inputs]), strict=True):
-                if v not in fixed:
-                    table[v] = d
-        results = []
+            results = _visit(node, [table.get(v, DISCONNECTED) for v in node.inputs])
+            table.update((v, d) for v, d in zip(node.outputs, results, strict=True) if v not in fixed)
+        found: list[Variable | None] = []
         for v in outputs:
             d = table.get(v, DISCONNECTED)
             if isinstance(d, Undefined):
@@ -62,12 +61,12 @@ def jvp(y: Any, x: Any, tangent: Any, disconnected: Disconnected = "raise") -> A
                 f"jvp: {show(v)} does not depend on x as a real function; disconnected='zero' or 'none' accepts that"
             )
             with source.attributed_to(v.sources):
-                results.append(final(d, v, disconnected, message))
-        return like(y, results)
+                found.append(final(d, v, disconnected, message))
+        return like(y, found)
 
 
 def _needed(order: Sequence[Apply], outputs: Sequence[Variable]) -> set[Variable]:
-    """Variables whose tangents ``outputs`` need: those they are computed from without passing an op that stops derivatives."""
+    """Variables whose tangents ``outputs`` need: what they are computed from, up to ops that stop derivatives."""
     out = set(outputs)
     for node in reversed(order):
         if not node.op.stops and any(v in out for v in node.outputs):
@@ -96,9 +95,9 @@ def _visit(node: Apply, tangents: Sequence[Derivative]) -> Sequence[Derivative]:
 
 
 def hvp(cost: Variable, wrt: Any, v: Any) -> Any:
-    """The Hessian-vector product ``d²cost/dwrt² · v``: the directional derivative of the gradient, never the matrix. [6.5.10]
+    """The Hessian-vector product: the directional derivative of the gradient along ``v``, never the matrix. [6.5.10]
 
-    ``wrt`` is a variable or a list or tuple of them, ``v`` the direction, a tensor for each; the result has the structure of
-    ``wrt``. Where the gradient does not depend on ``wrt`` (a linear cost) the result is zeros.
+    ``wrt`` is a variable or a list or tuple of them, ``v`` the direction, a tensor for each; the result has the
+    structure of ``wrt``. Where the gradient does not depend on ``wrt`` (a linear cost) the result is zeros.
     """
     return jvp(grad(cost, wrt), wrt, v, disconnected="zero")

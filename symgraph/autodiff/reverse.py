@@ -1,8 +1,9 @@
 """Reverse mode: the table-filling algorithm, from graph to graph. [6.5.6]
 
-One slot per variable holds the contributions to its gradient. Nodes are visited once, consumers first, so a slot is complete
-when its variable's producer is reached; there the contributions become one :class:`~symgraph.ops.elementwise.Accumulate`, and
-the op's own rule turns the sum into contributions to the op's inputs. The cost is linear in the edges of the graph.
+One slot per variable holds the contributions to its gradient. Nodes are visited once, consumers first, so a slot is
+complete when its variable's producer is reached; there the contributions become one
+:class:`~symgraph.ops.elementwise.Accumulate`, and the op's own rule turns the sum into contributions to the op's
+inputs. The cost is linear in the edges of the graph.
 """
 
 from __future__ import annotations
@@ -67,9 +68,9 @@ def grad(
         cost: a scalar of a float dtype. ``None`` where the gradient starts from ``known`` alone.
         wrt: a variable of a float dtype, any variable of the graph, or a list or tuple of them; the result has the same
             structure.
-        disconnected: what to return for a variable that the cost does not depend on, or only through integers, conditions
-            or ``stop_gradient``: ``"raise"`` an error, ``"zero"``s, or ``"none"`` (``None``). A derivative that exists and is
-            zero (``floor``) is zeros always.
+        disconnected: what to return for a variable that the cost does not depend on, or only through integers,
+            conditions or ``stop_gradient``: ``"raise"`` an error, ``"zero"``s, or ``"none"`` (``None``). A derivative
+            that exists and is zero (``floor``) is zeros always.
         known: gradients of variables of the graph that are given instead of computed.
 
     Raises :class:`~symgraph.errors.CostError` for a cost that is not a float scalar,
@@ -87,7 +88,8 @@ def grad(
             raise CostError(f"grad: the cost must be a variable, got {cost!r} of type {type(cost).__name__}  {line}")
         if found.type.ndim:
             raise CostError(
-                f"grad: the cost must be a scalar, got {show(found)}; sum it, or use vjp for a product with its Jacobian  {line}"
+                f"grad: the cost must be a scalar, got {show(found)}; sum it, or use vjp for a product "
+                f"with its Jacobian  {line}"
             )
         if not differentiable(found):
             raise CostError(f"grad: the cost must be of a float dtype, got {show(found)}  {line}")

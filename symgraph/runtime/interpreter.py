@@ -33,8 +33,9 @@ def interpret(
         env: numbers behind sizes that no value determines.
 
     Returns fresh arrays of exactly the inferred dtypes and shapes. Raises
-    :class:`~symgraph.errors.MissingInputError` where a value is needed and not given, :class:`~symgraph.errors.SizeError` where
-    sizes contradict each other, and :class:`~symgraph.errors.CheckError` where an op's reference disagrees with its type rule.
+    :class:`~symgraph.errors.MissingInputError` where a value is needed and not given,
+    :class:`~symgraph.errors.SizeError` where sizes contradict each other, and
+    :class:`~symgraph.errors.CheckError` where an op's reference disagrees with its type rule.
     """
     outputs = _outputs(graph)
     given = {v: as_array(v, a, label(v, k)) for k, (v, a) in enumerate((values or {}).items())}
@@ -46,14 +47,15 @@ def interpret(
             uses[v] = uses.get(v, 0) + 1
     for v in outputs:
         uses[v] = uses.get(v, 0) + 1
-    shared = {}
+    shared: dict[Variable, NDArray[Any]] = {}
     for v in uses:
         if v.owner is None and v not in table:
             table[v] = _own_value(v, nodes)
             if isinstance(v, SharedVariable):
                 shared[v] = table[v]
     sized = {**given, **shared}
-    sizes: Env = {**bind_sizes(list(sized), list(sized.values())), **(env or {})}
+    sizes: Env = bind_sizes(list(sized), list(sized.values()))
+    sizes.update(env or {})
     for node in nodes:
         results = run_node(node, [table[v] for v in node.inputs], sizes)
         for v in node.inputs:

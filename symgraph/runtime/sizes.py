@@ -28,8 +28,8 @@ def bind_sizes(inputs: Sequence[Variable], arrays: Sequence[NDArray[Any]]) -> En
     """The number behind each symbolic size that the shapes of ``arrays`` determine.
 
     A size that is linear in one unknown determines it (``2*n + 1`` against 7 gives 3). Raises
-    :class:`~symgraph.errors.SizeError` where an array does not fit its variable's type, or sizes contradict each other; it
-    names the input, the axis, and the sizes wanted and got.
+    :class:`~symgraph.errors.SizeError` where an array does not fit its variable's type, or sizes contradict each
+    other; it names the input, the axis, and the sizes wanted and got.
     """
     env: Env = {}
     origin: dict[Atom, str] = {}
@@ -57,7 +57,7 @@ def bind_sizes(inputs: Sequence[Variable], arrays: Sequence[NDArray[Any]]) -> En
 
 
 def _learn(want: Dim, got: int, place: str, env: Env, origin: dict[Atom, str]) -> bool:
-    """Use the equation ``want == got``: check it, or solve it for its one unknown. False where more must be known first."""
+    """Check the equation ``want == got``, or solve it for its one unknown. False where more must be known first."""
     unknown = {a for a in atoms(want) if not a.fn and a not in env}
     if not unknown:
         value = evaluate(want, env)
@@ -115,13 +115,12 @@ def substitute_sizes(op: O, env: Mapping[Atom, int]) -> O:
     missing = [a for a in needed if a not in env]
     if missing:
         raise SizeError(f"{op.name}: the size {missing[0]} is not determined by the shapes of the values given")
-    return _substituted(op, tuple((a, env[a]) for a in needed))  # type: ignore[return-value]
+    substituted: O = _substituted(op, tuple((a, env[a]) for a in needed))
+    return substituted
 
 
 @lru_cache(maxsize=4096)
 def _atoms_of(op: Op) -> tuple[Atom, ...]:
-    if not dataclasses.is_dataclass(op):
-        return ()
     found = {a for size in _sizes(op) for a in atoms(size) if not a.fn}
     return tuple(sorted(found, key=lambda a: a.serial))
 
@@ -193,6 +192,7 @@ def as_array(variable: Variable, value: object, name: str) -> NDArray[Any]:
         array = converted
     if array.ndim != variable.type.ndim:
         raise RankError(
-            f"{name}: wanted {variable.type}, got an array of shape {list(array.shape)}  {source.show(variable.sources)}"
+            f"{name}: wanted {variable.type}, got an array of shape {list(array.shape)}  "
+            f"{source.show(variable.sources)}"
         )
     return array

@@ -1,0 +1,145 @@
+"""Batching: a graph over one element becomes the graph over a whole axis of them, by each op's batching rule.
+
+The result is made of the same ops on larger tensors, never of a loop, so a batch of products is one product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from symgraph import source
+from symgraph.errors import DTypeError, RankError, RuleError, SizeError
+from symgraph.graph import Apply, Interner, Variable, interning, toposort
+from symgraph.op import as_variable, located
+from symgraph.ops.shape import assert_shape, broadcast_to, moveaxis
+from symgraph.types import Size, TensorType, normalize_axis, unify
+
+
+def vectorize(outputs: Any, replace: Mapping[Variable, Variable]) -> Any:
+    """``outputs`` over a new axis in front: ``replace={x: X}`` gives each ``x`` a tensor ``X`` of its elements.
+
+    Args:
+        outputs: a variable, or a list or tuple of them; the result has the same structure.
+        replace: for variables of the graph (any, not only inputs), tensors of their types with one more axis in
+            front, all of the same size there.
+
+    Every output of the result has the new axis in front; one that depends on no replaced variable is repeated along it.
+    Raises :class:`~symgraph.errors.RankError`, :class:`~symgraph.errors.DTypeError` or
+    :class:`~symgraph.errors.SizeError` where a tensor does not fit, :class:`~symgraph.errors.RuleError` where an op's
+    rule returns the wrong types.
+    """
+    from symgraph.autodiff.arguments import like, several
+
+    wanted = several("vectorize: outputs", outputs)
+    table, size = _replacements(replace)
+    order = toposort(wanted, table)
+    with interning(Interner([*wanted, *table.values()])):
+        for node in order:
+            flags = [v in table for v in node.inputs]
+            if any(flags):
+                results = _visit(node, [table.get(v, v) for v in node.inputs], flags, size)
+                table.update((v, r) for v, r in zip(node.outputs, results, strict=True) if v not in replace)
+        results = []
+        for v in wanted:
+            with source.attributed_to(v.sources):
+                results.append(table[v] if v in table else broadcast_to(v, (size, *v.type.shape)))
+    return like(outputs, results)
+
+
+def _replacements(replace: Mapping[Variable, Variable]) -> tuple[dict[Variable, Variable], Size]:
+    """The batched variables, all of one batch size, and that size."""
+    line = source.show(source.current())
+    if not replace:
+        raise SizeError(f"vectorize: needs at least one variable to replace  {line}")
+    size: Size | None = None
+    given: dict[Variable, Variable] = {}
+    for v, value in replace.items():
+        X = as_variable(value)
+        what = f"vectorize: the batch for {v.name or v!r}: {v.type}"
+        if X.type.dtype != v.type.dtype:
+            raise DTypeError(f"{what} has type {X.type}  {line}")
+        if X.type.ndim != v.type.ndim + 1:
+            raise RankError(f"{what} must have one axis more, in front, got {X.type}  {line}")
+        if any(unify(a, b) is None for a, b in zip(X.type.shape[1:], v.type.shape, strict=True)):
+            raise SizeError(f"{what} has type {X.type}: sizes behind the first axis differ  {line}")
+        both = X.type.shape[0] if size is None else unify(size, X.type.shape[0])
+        if both is None:
+            raise SizeError(f"{what}: batch sizes {size} and {X.type.shape[0]} differ  {line}")
+        size, given[v] = both, X
+    assert size is not None
+    return {v: assert_shape(X, (size, *v.type.shape)) for v, X in given.items()}, size
+
+
+def _visit(node: Apply, inputs: Sequence[Variable], flags: Sequence[bool], size: Size) -> list[Variable]:
+    """The batched outputs of one node."""
+    name, line = node.op.name, source.show(node.sources)
+    with source.attributed_to(node.sources):
+        try:
+            found = list(node.op.batch(inputs, flags))
+        except NotImplementedError:
+            raise RuleError(f"{name} has no batching rule  {line}") from None
+        if len(found) != len(node.outputs):
+            raise RuleError(
+                f"{name}: its batching rule returned {len(found)} results, wanted {len(node.outputs)}  {line}"
+            )
+        for k, (r, v) in enumerate(zip(found, node.outputs, strict=True)):
+            want = TensorType(v.type.dtype, (size, *v.type.shape))
+            if r.type == want:
+                continue
+            fits = r.type.dtype == want.dtype and r.type.ndim == want.ndim
+            if not fits or any(unify(a, b) is None for a, b in zip(r.type.shape, want.shape, strict=True)):
+                raise RuleError(f"{name}: its batching rule returned {r.type}, wanted {want}  {line}")
+            found[k] = assert_shape(r, want.shape)
+        return found
+
+
+def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
+    """``fn`` over an axis of its arguments: ``vmap(f)(X)`` stacks ``f(X[i])``, without a loop.
+
+    Args:
+        fn: takes variables, returns a variable or a list or tuple of them; other variables that it uses are shared by
+            all elements.
+        in_axes: the axis to map, for all arguments or, as a tuple or list, for each; ``None`` for an argument that is
+            not mapped.
+        out_axes: where the axis goes in the results, for all or for each.
+
+    Returns a function of variables. It raises :class:`~symgraph.errors.RankError` for an axis that does not exist, and
+    :class:`~symgraph.errors.SizeError` where mapped axes differ in size. Calls nest, and mix with derivatives.
+    """
+
+    def mapped(*args: Any) -> Any:
+        variables = [as_variable(a) for a in args]
+        axes = _per_item("in_axes", in_axes, len(variables))
+        replace: dict[Variable, Variable] = {}
+        elements: list[Variable] = []
+        for v, axis in zip(variables, axes, strict=True):
+            if axis is None:
+                elements.append(v)
+                continue
+            try:
+                axis = normalize_axis(axis, v.type.ndim, "vmap")
+            except RankError as error:
+                raise located(error, [v]) from None
+            element = Variable(v.type.without((axis,)), name=v.name)
+            replace[element] = moveaxis(v, axis, 0)
+            elements.append(element)
+        if not replace:
+            raise SizeError(f"vmap: no argument is mapped  {source.show(source.current())}")
+        results = fn(*elements)
+        several = isinstance(results, list | tuple)
+        made = [as_variable(r) for r in (results if several else [results])]
+        stacked = vectorize(made, replace)
+        places = _per_item("out_axes", out_axes, len(made))
+        moved = [moveaxis(r, 0, normalize_axis(a, r.type.ndim, "vmap")) for r, a in zip(stacked, places, strict=True)]
+        return type(results)(moved) if several else moved[0]
+
+    return mapped
+
+
+def _per_item(what: str, axes: Any, n: int) -> list[Any]:
+    if not isinstance(axes, list | tuple):
+        return [axes] * n
+    if len(axes) != n:
+        raise RankError(f"vmap: {what} has {len(axes)} entries for {n} tensors  {source.show(source.current())}")
+    return list(axes)
