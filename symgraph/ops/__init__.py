@@ -1,0 +1,5 @@
+"""The operations, one file per family. Importing this registers all of them in :data:`symgraph.op.OPS`."""
+
+from symgraph.ops import create, elementwise, reduce, shape
+
+__all__ = ["create", "elementwise", "reduce", "shape"]
