@@ -2,8 +2,8 @@
 
     python kernels/tools/fit_polynomials.py > kernels/symgraph_kernels/cpu/polynomials.py
 
-Each is a weighted minimax polynomial by Remez exchange in 50-digit arithmetic (mpmath), its coefficients then rounded to the
-target format.
+Each is a weighted minimax polynomial by Remez exchange in 50-digit arithmetic (mpmath), its coefficients then rounded to
+the target format.
 """
 
 from __future__ import annotations
@@ -245,7 +245,9 @@ def parts(value: Any, bits: tuple[int, ...], single: bool) -> list[float]:
 def main() -> None:
     print('"""Constants of vector math, polynomials constant term first.')
     print()
-    print("Written by `kernels/tools/fit_polynomials.py`: do not edit. The number after a polynomial's description is the")
+    print(
+        "Written by `kernels/tools/fit_polynomials.py`: do not edit. The number after a polynomial's description is the"
+    )
     print("greatest weighted error of the rounded coefficients, as a power of two.")
     print('"""')
     for name, text, value, bits, single in PARTS:

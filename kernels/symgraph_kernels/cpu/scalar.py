@@ -1,8 +1,9 @@
 """The scalar functions of kernel source: one Numba callable for each name, in `SCALARS`.
 
-All are `@intrinsic`s with explicit result types. Operands have one dtype (float32, float64, an integer or boolean where that
-makes sense) and the result has it too, except predicates, which are boolean. Semantics are NumPy's. What is not vector
-math of our own (`vecmath`) is an LLVM intrinsic, or a call of libm by its plain C name, so that compiled objects link in any process.
+All are `@intrinsic`s with explicit result types. Operands have one dtype (float32, float64, an integer or boolean where
+that makes sense) and the result has it too, except predicates, which are boolean. Semantics are NumPy's. What is not
+vector math of our own (`vecmath`) is an LLVM intrinsic, or a call of libm by its plain C name, so that compiled objects
+link in any process.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from symgraph_kernels.cpu.vecmath_lane import I1, Lane, Value
 Codegen = Callable[[Any, Any, Any, Any], Value]
 Emit = Callable[[Any, Any, Any, list[Value]], Value]
 
+# Numba's own annotations are partial: without this, mypy takes the call for one of an untyped function
+_unliteral: Callable[[Any], Any] = types.unliteral
+
 FLOATS = "f"
 INTEGERS = "i"
 BOOLEANS = "b"
@@ -38,7 +42,7 @@ def _kind(t: Any) -> str:
 
 def _operand(name: str, given: tuple[Any, ...], kinds: str) -> Any:
     """The one type of all operands, or a typing error that says what was given."""
-    plain = [types.unliteral(t) for t in given]
+    plain = [_unliteral(t) for t in given]
     if any(t != plain[0] for t in plain) or not (kind := _kind(plain[0])) or kind not in kinds:
         raise TypingError(f"{name}: operands must be of one dtype among {kinds!r}, got {', '.join(map(str, plain))}")
     return plain[0]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from symgraph_kernels.cpu import vecmath_erf, vecmath_exp, vecmath_log, vecmath_power
+from symgraph_kernels.cpu import vecmath_erf, vecmath_exp, vecmath_log, vecmath_power, vecmath_trig
 from symgraph_kernels.cpu.vecmath_lane import Lane, Value
 
 Writer = Callable[..., Value]
@@ -34,8 +34,8 @@ VECTOR: dict[str, Writer] = {
     "log2": vecmath_log.log2,
     "log10": vecmath_log.log10,
     "log1p": vecmath_log.log1p,
-    "sin": _call("sin"),
-    "cos": _call("cos"),
+    "sin": vecmath_trig.sin,
+    "cos": vecmath_trig.cos,
     "sinh": vecmath_exp.sinh,
     "cosh": vecmath_exp.cosh,
     "tanh": vecmath_exp.tanh,

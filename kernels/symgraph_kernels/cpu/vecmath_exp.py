@@ -32,7 +32,7 @@ def reduce_exp(f: Lane, x: Value) -> Reduced:
 
 
 def scale_twice(f: Lane, y: Value, k: Value) -> Value:
-    """y * 2**k in two factors, for k beyond the normal exponents: overflow and subnormal results round as they should."""
+    """y * 2**k in two factors, for k beyond the normal exponents: overflow and subnormal results come out right."""
     half = f.mad(k, 0.5, f.magic)
     other = f.add(f.sub(k, f.sub(half, f.magic)), f.magic)
     return f.mul(f.mul(y, f.power_of_two(half)), f.power_of_two(other))

@@ -2,10 +2,11 @@
 
 Everything a `Lane` emits is straight-line code without calls, so LLVM's loop vectorizer widens it.
 
-Contraction policy. `mad` is `llvm.fmuladd`: fused where the target has the instruction, a multiplication and an addition
-elsewhere; it stands where either gives the accuracy stated. `fma` is for error-free steps and is always (as good as) fused:
-`llvm.fma` where the target has it, and otherwise Dekker's product and Knuth's sum, since `llvm.fma` would there become a
-call of libm. Nothing depends on vector width or on position in the array: the same input gives the same bits.
+Contraction policy. `mad` is `llvm.fmuladd`: fused where the target has the instruction, a multiplication and an
+addition elsewhere; it stands where either gives the accuracy stated. `fma` is for error-free steps and is always (as
+good as) fused: `llvm.fma` where the target has it, and otherwise Dekker's product and Knuth's sum, since `llvm.fma`
+would there become a call of libm. Nothing depends on vector width or on position in the array: the same input gives the
+same bits on one kind of machine.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ def target_has_fma(context: Any) -> bool:
     triple = binding.get_process_triple()
     if not triple.startswith(("x86_64", "i686", "i386", "amd64")):
         return True
-    features = config.CPU_FEATURES
+    features, name = getattr(config, "CPU_FEATURES", None), getattr(config, "CPU_NAME", None)
     if features is not None:
         return "+fma" in str(features).split(",") or "+avx512f" in str(features).split(",")
-    if config.CPU_NAME not in (None, "host", binding.get_host_cpu_name()):
+    if name not in (None, "host", binding.get_host_cpu_name()):
         return False
     return bool(binding.get_host_cpu_features().get("fma", False))
 

@@ -1,7 +1,7 @@
 """The logarithms: log, log2, log10, log1p, and softplus and logaddexp, which are log(1 + e) of an exponential.
 
-x = 2**k * m with m in [sqrt(1/2), sqrt(2)), s = (m - 1) / (m + 1), log(m) = 2 atanh(s), a polynomial in s**2. Written as
-f - (f**2/2 - s (f**2/2 + R)) with f = m - 1, so that the leading term is exact.
+x = 2**k * m with m in [sqrt(1/2), sqrt(2)), s = (m - 1) / (m + 1), log(m) = 2 atanh(s), a polynomial in s**2. Written
+as f - (f**2/2 - s (f**2/2 + R)) with f = m - 1, so that the leading term is exact.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def field_bias(f: Lane) -> float:
 
 def split_any(f: Lane, x: Value) -> Split:
     """`split`, subnormal numbers too."""
-    smallest = 2.0 ** (1 - f.bias + 0)
+    smallest = 2.0 ** (1 - f.bias)
     shift = f.mantissa + 2
     low = f.cmp("<", x, smallest)
     scaled = f.select(low, f.mul(x, 2.0**shift), x)

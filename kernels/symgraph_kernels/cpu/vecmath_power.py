@@ -1,4 +1,7 @@
-"""power(x, y) = 2**(y log2|x|), the logarithm in double-double (float32: in float64), then the sign and the special cases."""
+"""power(x, y) = 2**(y log2|x|), then the sign and the special cases.
+
+The logarithm is in double-double (float32: in float64), since its relative error grows y log2|x| times.
+"""
 
 from __future__ import annotations
 
