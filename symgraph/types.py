@@ -233,9 +233,47 @@ def size_min(a: Size, b: Size) -> Size:
 
 def _extremum(fn: str, a: Size, b: Size) -> Size:
     difference = a - b
-    if isinstance(difference, int):
-        return a if (difference >= 0) == (fn == "max") else b
-    return _atom_size(_opaque_atom(fn, (a, b)))
+    if at_least(difference, 0):
+        return a if fn == "max" else b
+    if at_least(b - a, 0):
+        return b if fn == "max" else a
+    # One order of the operands, so that equal extrema are one atom.
+    first, second = sorted((a, b), key=lambda s: [(_order(m), c) for m, c in _terms(s)])
+    return _atom_size(_opaque_atom(fn, (first, second)))
+
+
+def at_least(size: Size, bound: int) -> bool:
+    """Whether ``size`` is certainly no smaller than ``bound``: named and unknown sizes are at least 0."""
+    lowest = lower_bound(size)
+    return lowest is not None and lowest >= bound
+
+
+def lower_bound(size: Size) -> int | None:
+    """A number that ``size`` is never below, or ``None`` where none is known."""
+    total = 0
+    for monomial, c in _terms(size):
+        least = c
+        for atom in monomial:
+            low = _atom_lower_bound(atom)
+            if low is None or low < 0 or c < 0:
+                return None
+            least *= low
+        total += least
+    return total
+
+
+def _atom_lower_bound(atom: Atom) -> int | None:
+    if not atom.fn:
+        return 0
+    lows = [lower_bound(a) for a in atom.args]
+    known = [low for low in lows if low is not None]
+    if atom.fn == "max":
+        return max(known, default=None)
+    if len(known) < len(lows):
+        return None
+    if atom.fn == "min":
+        return min(known)
+    return 0 if known[0] >= 0 and known[1] >= 1 else None
 
 
 def atoms(size: Size) -> Iterable[Atom]:
