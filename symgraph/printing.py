@@ -100,15 +100,12 @@ class _Printer:
         if isinstance(value, np.dtype):
             return repr(value.name)
         if isinstance(value, Op):
-            return f"op({self.op(value)})"
+            return f"op({self.op(value)!r})"
         raise FormatError(f"a static parameter of type {type(value).__name__} has no text: {value!r}")
 
     def op(self, op: Op) -> str:
-        if not dataclasses.is_dataclass(op) or not dataclasses.fields(op):
-            return str(op.name)
-        return (
-            f"{op.name}{{{', '.join(f'{f.name}={self.value(getattr(op, f.name))}' for f in dataclasses.fields(op))}}}"
-        )
+        fields = ", ".join(f"{name}={self.value(getattr(op, name))}" for name in _fields(op))
+        return f"{op.name}{{{fields}}}" if fields else str(op.name)
 
     # -- lines
 
@@ -143,6 +140,10 @@ class _Printer:
             return _scalar(a[()]) if a.ndim == 0 else f"[{', '.join(nested(b) for b in a)}]"
 
         return nested(a)
+
+
+def _fields(op: Any) -> list[str]:
+    return [f.name for f in dataclasses.fields(op)] if dataclasses.is_dataclass(op) else []
 
 
 def _scalar(x: Any) -> str:
@@ -252,15 +253,7 @@ class _Reader:
             if rest.strip() == "input":
                 self.inputs.append(v)
             return [v]
-        found = re.match(r"[\w.]+", right)
-        if not found:
-            raise ParseError("expected an operation")
-        end = found.end()
-        fields = ""
-        if right[end : end + 1] == "{":
-            close = _closing(right, end)
-            fields, end = right[end + 1 : close], close + 1
-        op = self.op(found.group(), fields)
+        op, end = self.op(right)
         inputs = self.operands(right[end:])
         types = [t for _, _, t in declared]
         _check_types(op, inputs, types)
@@ -276,15 +269,21 @@ class _Reader:
             out.append(self.variables[int(number)])
         return out
 
-    def op(self, name: str, fields: str) -> Op:
-        registered = OPS.get(name)
-        if registered is None:
-            raise ParseError(f"no operation is called {name}")
+    def op(self, text: str) -> tuple[Op, int]:
+        """The operation that ``text`` begins with, and where it ends."""
+        found = re.match(r"[\w.]+", text)
+        registered = OPS.get(found.group()) if found else None
+        if found is None or registered is None:
+            raise ParseError(f"no operation is called {found.group() if found else text!r}")
+        end = found.end()
         if isinstance(registered, Op):
-            return registered
-        call = self.tree(f"_({fields})")
+            return registered, end
+        if text[end : end + 1] != "{":
+            return registered(), end
+        close = _closing(text, end)
+        call = self.tree(f"_({text[end + 1 : close]})")
         assert isinstance(call, ast.Call)
-        return registered(**{str(k.arg): self.value(k.value) for k in call.keywords})
+        return registered(**{str(k.arg): self.value(k.value) for k in call.keywords}), close + 1
 
     def shape(self, text: str) -> Shape:
         tree = self.tree(f"({text},)" if text.strip() else "()")
@@ -322,8 +321,8 @@ class _Reader:
                         return x * y
                     case ast.FloorDiv():
                         return floordiv(x, y)
-            case ast.Call(func=ast.Name(id="op"), args=[inner]):
-                return self.nested_op(inner)
+            case ast.Call(func=ast.Name(id="op"), args=[ast.Constant(value=str(text))]):
+                return self.op(text)[0]
             case ast.Call(func=ast.Name(id=name), args=args):
                 functions: dict[str, Any] = {
                     "unknown": self.unknowns.__getitem__,
@@ -336,11 +335,6 @@ class _Reader:
                 if name in functions:
                     return functions[name](*[self.value(a) for a in args])
         raise ParseError(f"cannot read {ast.unparse(node)!r}")
-
-    def nested_op(self, node: ast.expr) -> Op:
-        if isinstance(node, ast.Name):
-            return self.op(node.id, "")
-        raise ParseError(f"cannot read the operation {ast.unparse(node)!r}")
 
 
 def parse_graph(text: str, shared: Sequence[SharedVariable] = ()) -> Graph:
