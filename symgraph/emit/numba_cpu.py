@@ -85,7 +85,8 @@ def _module_text(source: str, names: Iterable[str]) -> str:
 
 
 def _optimized(source: str, names: Iterable[str]) -> Any:
-    module = llvm.parse_assembly(_module_text(source, names))
+    # A context of its own: LLVM's global one keeps every type and constant it has ever seen.
+    module = llvm.parse_assembly(_module_text(source, names), llvm.create_context())
     _machine().optimize(module)
     return module
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from symgraph.emit.numba_cpu import KernelError, assembly, compile_kernels, llvm_ir
@@ -135,6 +136,24 @@ def test_casts_are_astype(source: str, target: str) -> None:
         want = x.astype(target)
     out = np.zeros_like(want)
     # float16 arrives in a float32 register, and `float16(x)` rounds it.
+    elementwise(f"{cast(target)}(x)", (source,), target)(x, out, hi=x.size)
+    same(out, want)
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_casts_of_any_values_are_astype(data: st.DataObject) -> None:
+    source, target = data.draw(st.sampled_from(DTYPES)), data.draw(st.sampled_from(DTYPES))
+    elements = None
+    if source in FLOATS and target in INTEGERS:
+        info, width = np.iinfo(target), int(source[5:])
+        bound = 65504.0 if source == "float16" else 2.0**62
+        bounds = max(float(info.min), -bound), min(float(info.max // 2), bound)
+        elements = st.floats(*(float(np.dtype(source).type(b)) for b in bounds), width=width)  # type: ignore[arg-type]
+    x = data.draw(arrays(source, st.integers(1, 70), elements=elements))
+    with np.errstate(all="ignore"):
+        want = x.astype(target)
+    out = np.zeros_like(want)
     elementwise(f"{cast(target)}(x)", (source,), target)(x, out, hi=x.size)
     same(out, want)
 

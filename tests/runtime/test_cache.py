@@ -182,6 +182,12 @@ def test_threads_share_one_compilation(tmp_path: Path) -> None:
     assert cache.compiled == 1
 
 
+def test_fingerprint_names_versions_machine_and_vocabulary() -> None:
+    text = cache_module.fingerprint()
+    for part in ("numba ", "llvmlite ", "memory.py ", "operators.py ", "scalar.py ", "numba_target.py "):
+        assert part in text
+
+
 def test_no_disk_cache_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYMGRAPH_CACHE_DIR", "")
     assert default_directory() is None
