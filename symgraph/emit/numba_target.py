@@ -30,7 +30,7 @@ from symgraph_kernels.cpu.memory import I64, POINTERS, Definition
 from symgraph_kernels.cpu.operators import OPERATORS
 
 
-class KernelCallable(types.Callable):  # type: ignore[misc, unused-ignore]
+class KernelCallable(types.Callable):
     """The Numba type of one callable of the vocabulary: a :data:`Definition` and the lowerings it has given."""
 
     def __init__(self, name: str, definition: Definition) -> None:
@@ -81,11 +81,11 @@ def _takes(function: Any, count: int) -> bool:
 
 
 @register_model(KernelCallable)
-class KernelCallableModel(models.OpaqueModel):  # type: ignore[misc, unused-ignore]
+class KernelCallableModel(models.OpaqueModel):
     """Callables have no value at run time."""
 
 
-class TypingContext(BaseTypingContext):  # type: ignore[misc, unused-ignore]
+class TypingContext(BaseTypingContext):
     """Types constants and the callables of the vocabulary, and refuses everything else."""
 
     def init(self) -> None:
@@ -123,7 +123,7 @@ class TypingContext(BaseTypingContext):  # type: ignore[misc, unused-ignore]
         return None if callee is None else callee.get_call_type(self, args, kws)
 
 
-class Context(BaseContext):  # type: ignore[misc, unused-ignore]
+class Context(BaseContext):
     """What lowerings see as Numba's target context: value types and constants."""
 
     def refresh(self) -> None:

@@ -52,7 +52,7 @@ MEMORY: dict[str, ir.Type] = {
 """dtype name -> LLVM type of the memory form."""
 
 
-class Pointer(types.Type):  # type: ignore[misc, unused-ignore]
+class Pointer(types.Type):
     """The Numba type of a pointer to the elements of a C-contiguous buffer."""
 
     def __init__(self, dtype: str) -> None:
@@ -61,7 +61,7 @@ class Pointer(types.Type):  # type: ignore[misc, unused-ignore]
 
 
 @register_model(Pointer)
-class PointerModel(models.PrimitiveModel):  # type: ignore[misc, unused-ignore]
+class PointerModel(models.PrimitiveModel):
     """A pointer is one LLVM pointer, in registers and in memory."""
 
     def __init__(self, dmm: Any, fe_type: Pointer) -> None:

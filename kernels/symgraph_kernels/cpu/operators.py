@@ -37,7 +37,7 @@ class VectorRange:
 vector_range = VectorRange()
 
 
-class Range(types.SimpleIterableType):  # type: ignore[misc, unused-ignore]
+class Range(types.SimpleIterableType):
     """A range of int64; ``vector`` states that its iterations are independent in memory."""
 
     def __init__(self, vector: bool) -> None:
@@ -45,7 +45,7 @@ class Range(types.SimpleIterableType):  # type: ignore[misc, unused-ignore]
         super().__init__("vector_range" if vector else "range", RangeIterator(vector))
 
 
-class RangeIterator(types.SimpleIteratorType):  # type: ignore[misc, unused-ignore]
+class RangeIterator(types.SimpleIteratorType):
     """The iterator of a :class:`Range`."""
 
     def __init__(self, vector: bool) -> None:
@@ -54,7 +54,7 @@ class RangeIterator(types.SimpleIteratorType):  # type: ignore[misc, unused-igno
 
 
 @register_model(Range)
-class RangeModel(models.StructModel):  # type: ignore[misc, unused-ignore]
+class RangeModel(models.StructModel):
     """Start, stop, step."""
 
     def __init__(self, dmm: Any, fe_type: Range) -> None:
@@ -62,7 +62,7 @@ class RangeModel(models.StructModel):  # type: ignore[misc, unused-ignore]
 
 
 @register_model(RangeIterator)
-class RangeIteratorModel(models.StructModel):  # type: ignore[misc, unused-ignore]
+class RangeIteratorModel(models.StructModel):
     """Slot of the next value, stop, step."""
 
     def __init__(self, dmm: Any, fe_type: RangeIterator) -> None:
