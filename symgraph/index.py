@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -218,3 +218,16 @@ class Write:
     at: Callable[[Index], Index]
     value: Callable[[Index], Expr]
     mode: str = "add"
+
+
+@dataclass(frozen=True, eq=False)
+class Write:
+    """A scatter's stores: for each ``index`` into ``space``, ``value(index)`` goes to the output's element ``at(index)``.
+
+    The output starts as zeros. ``mode`` is ``add`` where several indices may meet in one element, and ``set`` where none do.
+    """
+
+    space: tuple[Size, ...]
+    at: Callable[[Index], Index]
+    value: Callable[[Index], Expr]
+    mode: Literal["set", "add"]
