@@ -19,8 +19,8 @@
     program.entry(*arrays)            # a builtin; holds everything it needs: may outlive `program`
     program.free()                    # give back the memory kept for the next call
 
-`axes` kinds: 0 the size is the constant `value`; 1 it defines dim slot `value`; 2 it equals dim slot `value`. Plan `dims`
-are the values of slots 0, 1, ... An argument of rank 0 and dtype float64 may also be a Python float or numpy.float64.
+`axes` kinds: 0 the size is the constant `value`; 1 it defines dim slot `value`; 2 it equals dim slot `value`. Plan
+`dims` are the values of slots 0, 1, ... A float64 argument of rank 0 may also be a Python float or a numpy.float64.
 `release_gil=False` is for programs so short that releasing costs more; it is ignored when a step has several chunks.
 """
 
@@ -86,7 +86,7 @@ class Runtime:
     """The native code of this process, its table of addresses and its thread pool."""
 
     def __init__(self, cache_dir: str | os.PathLike[str] | None) -> None:
-        addresses = load_cached(cache_dir, "native", _source_key(), _emit, PUBLIC)
+        addresses = load_cached(cache_dir, "native", _source_key(), _emit, PUBLIC, opt=0)
         self.layout_recognised = layout.recognised()
         self.table = (ctypes.c_int64 * len(Table))()
         self._fill_table()
@@ -211,10 +211,7 @@ class State:
     chunk_words: npt.NDArray[np.int64]
     keep: list[Any]
     plans: dict[tuple[int, ...], InstalledPlan] = field(default_factory=dict)
-
-    @property
-    def address(self) -> int:
-        return int(self.words.ctypes.data)
+    address: int = 0  # of `words`; as a number, since `words.ctypes` imports, which fails when the interpreter ends
 
 
 @dataclass
@@ -273,6 +270,7 @@ class NativeProgram:
         )
         self.ndims = _check(state, table, np.asarray(argwords))
         state.words = _pack(state, table, np.ascontiguousarray(argwords, np.int32), self.ndims)
+        state.address = int(state.words.ctypes.data)
         self._state = state
         handle = _Handle(state.words, state)
         if runtime.layout_recognised:
