@@ -112,7 +112,10 @@ class Elementwise(Op):
 
     def samples(self) -> list[Sample]:
         rng = np.random.default_rng(zlib.crc32(self.name.encode()))
-        dtypes = self.resolve((np.dtype("float64"),) * self.arity) if self.domain else ()
+        if not self.domain:  # of integers only; shifts by small numbers
+            integers = [rng.integers(0, 8, (3, 4)) for _ in range(self.arity)]
+            return [Sample(self, tuple(integers), False), Sample(self, tuple(a[0, 0] for a in integers), False)]
+        dtypes = self.resolve((np.dtype("float64"),) * self.arity)
         arrays = [rng.uniform(lo, hi, (3, 4)) for lo, hi in self.domain]
         arrays = [
             (a > 0) if d == bool else np.rint(a * 3).astype(d) if d.kind != "f" else a
@@ -229,7 +232,7 @@ def elementwise(
         raise DTypeError(f"{name}: a function that is not a ufunc needs resolve and arity")
     doc = doc or f"{name} of each element, as ``numpy.{getattr(reference, '__name__', name)}``."
     made = Elementwise(
-        name, reference, partials, resolve, arity, doc, domain or (REAL,) * arity, flops, jointly_linear
+        name, reference, partials, resolve, arity, doc, (REAL,) * arity if domain is None else domain, flops, jointly_linear
     )
     OPS[name] = made
     return made
