@@ -160,8 +160,27 @@ from symgraph.ops.reduce import (
     sum,
     var,
 )
+from symgraph.ops.indexing import (
+    add_along_axis,
+    add_at,
+    getitem,
+    take,
+    take_along_axis,
+)
+from symgraph.ops.nn import (
+    gelu,
+    leaky_relu,
+    log_sigmoid,
+    log_softmax,
+    logsumexp,
+    one_hot,
+    silu,
+    softmax,
+)
 
 if TYPE_CHECKING:
+    from symgraph.runtime.function import function
+    from symgraph.runtime.function import Function
     from symgraph.autodiff.reverse import grad
     from symgraph.autodiff.reverse import vjp
     from symgraph.autodiff.forward import jvp
@@ -215,6 +234,8 @@ __all__ = [
     "abs",
     "absolute",
     "add",
+    "add_along_axis",
+    "add_at",
     "all",
     "any",
     "apply",
@@ -261,9 +282,11 @@ __all__ = [
     "full",
     "full_like",
     "function",
+    "gelu",
     "get_consumers",
     "get_inputs",
     "get_operation",
+    "getitem",
     "grad",
     "greater",
     "greater_equal",
@@ -273,6 +296,7 @@ __all__ = [
     "isinf",
     "isnan",
     "jvp",
+    "leaky_relu",
     "left_shift",
     "less",
     "less_equal",
@@ -282,11 +306,14 @@ __all__ = [
     "log10",
     "log1p",
     "log2",
+    "log_sigmoid",
+    "log_softmax",
     "logaddexp",
     "logical_and",
     "logical_not",
     "logical_or",
     "logical_xor",
+    "logsumexp",
     "matrix",
     "matrix_transpose",
     "max",
@@ -299,6 +326,7 @@ __all__ = [
     "multiply",
     "negative",
     "not_equal",
+    "one_hot",
     "ones",
     "ones_like",
     "op",
@@ -319,9 +347,11 @@ __all__ = [
     "sigmoid",
     "sign",
     "signbit",
+    "silu",
     "sin",
     "sinh",
     "size_of",
+    "softmax",
     "softplus",
     "split",
     "sqrt",
@@ -333,6 +363,8 @@ __all__ = [
     "subtract",
     "sum",
     "swapaxes",
+    "take",
+    "take_along_axis",
     "tan",
     "tanh",
     "tensor",

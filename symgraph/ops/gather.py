@@ -208,7 +208,7 @@ def _cases() -> list[tuple[tuple[Labels, tuple[Labels, ...], Labels], NDArray[An
     return [
         (((-1, 0), ((1, 2),), (1, 2, 0)), x, (pair,)),  # rows, with repetition
         (((0, -1), ((0, 1),), (0, 1)), x, (np.array([[0, 2], [1, 1], [-3, 0], [2, 2]], "int32"),)),  # along an axis
-        (((-1, -2), ((0, 1), (1,)), (1, 0)), x, (pair, np.array([2, -2], "uint8").astype("int8"))),  # two, broadcast
+        (((-1, -2), ((0, 1), (1,)), (1, 0)), x, (pair, np.array([2, -2], "int8"))),  # two, broadcast
         (((-1, 0), ((),), (0,)), x, (np.array(-2),)),  # one row
         (((-1, 0), ((1,),), (0, 1)), x, (np.array([], "int64"),)),  # nothing
         (((0, 0), (), (0,)), x[:3], ()),  # the diagonal

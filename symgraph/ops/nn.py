@@ -30,7 +30,7 @@ from symgraph.ops.elementwise import (
     where,
 )
 from symgraph.ops.elementwise import add as add_
-from symgraph.ops.reduce import Axes, Max, Reduction, Sum, check_nonempty, spread
+from symgraph.ops.reduce import Axes, Max, OverAxes, Sum, check_nonempty, spread
 from symgraph.ops.shape import expand_dims
 from symgraph.types import Size, TensorType, as_dtype, as_size, is_float, normalize_axes, normalize_axis
 
@@ -157,7 +157,7 @@ class LogSoftmax(AlongAxis):
 
 
 @op
-class LogSumExp(Reduction):
+class LogSumExp(OverAxes):
     """``log(sum(exp(x)))`` over ``axes``, without overflow. [6.2.2.3]   x: float[S] -> float[S without axes]
 
     The largest element is subtracted first (0 where it is infinite, so that infinities come out as they went in). The
@@ -165,12 +165,11 @@ class LogSumExp(Reduction):
     """
 
     axes: tuple[int, ...]
-    kind = ""
 
     def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
         _floats(self.name, x)
         check_nonempty(self.name, x, self.axes)
-        return Reduction.infer(self, x)
+        return OverAxes.infer(self, x)
 
     def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
         with np.errstate(all="ignore"):
@@ -204,12 +203,9 @@ class LogSumExp(Reduction):
         e = exp(subtract(wide, spread(m, x.type.shape, self.axes)))
         return cast(add_(log(apply(Sum(self.axes), e)), m), x.type.dtype)
 
-    def lower(self, index: Any, *inputs: Any) -> Any:
-        return Op.lower(self, index, *inputs)
-
     def samples(self) -> list[Sample]:
         edges = np.array([[np.inf, 0.0], [-np.inf, -np.inf], [1000.0, 1000.0], [-1000.0, -np.inf], [np.nan, 1.0]])
-        return [*Reduction.samples(self), Sample(LogSumExp((1,)), (edges,), False)]
+        return [*OverAxes.samples(self), Sample(LogSumExp((1,)), (edges,), False)]
 
 
 # -- public functions -------------------------------------------------------------------------------------------------------

@@ -56,11 +56,10 @@ def _work_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype("float32") if dtype == np.float16 else dtype
 
 
-class Reduction(Op):
-    """Base of the reductions over ``axes``, which the result does not have."""
+class OverAxes(Op):
+    """Base of what takes a set of ``axes`` that the result does not have."""
 
     axes: tuple[int, ...]
-    kind: ClassVar[str]
     nonempty: ClassVar[bool] = False  # there is no neutral element
 
     def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
@@ -73,14 +72,20 @@ class Reduction(Op):
     def batch(self, inputs: Sequence[Variable], batched: Sequence[bool]) -> Sequence[Variable]:
         return [apply(type(self)(tuple(a + 1 for a in self.axes)), inputs[0])]  # type: ignore[call-arg]
 
-    def lower(self, index: ix.Index, x: ix.Tensor) -> ix.Expr:  # type: ignore[override]
-        return reduced(self.kind, index, x, self.axes)
-
     def samples(self) -> list[Sample]:
         x = np.random.default_rng(3).uniform(-2, 2, (3, 4, 2))
         make: Any = type(self)
         out = [Sample(make((1,)), (x,)), Sample(make((0, 2)), (x,)), Sample(make((0, 1, 2)), (x,))]
         return [*out, Sample(make(()), (x[0, 0, 0],)), Sample(make((1,)), (x[:0],))]
+
+
+class Reduction(OverAxes):
+    """Base of the reductions by one associative function."""
+
+    kind: ClassVar[str]
+
+    def lower(self, index: ix.Index, x: ix.Tensor) -> ix.Expr:  # type: ignore[override]
+        return reduced(self.kind, index, x, self.axes)
 
 
 def check_nonempty(what: str, x: TensorType, axes: Sequence[int]) -> None:
