@@ -1,0 +1,162 @@
+"""Loop IR: the nest of loops that computes a kernel. Independent of the target; one page of grammar.
+
+    kernel    := name, params, body
+    statement := For(index, start, stop, kind, body)     kind: parallel | vector | serial
+               | Let(name, value)                        a new name, never assigned again
+               | Declare(name, value)                    a new name that Assign may change
+               | Assign(name, value)
+               | Store(buffer, at, value)                one flat offset
+               | If(condition, then, otherwise)
+               | Check(condition, code)                  leave the kernel with an error code where the condition fails
+    value     := index.Expr with fn in: const | name | word | load | cast | a scalar function
+
+Parameters are 64-bit words: buffers, sizes and scalar constants. A kernel is thus specialised on structure and dtypes
+only, and equal structures are one kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from symgraph.index import Expr
+
+
+@dataclass(eq=False)
+class For:
+    """A loop over ``[start, stop)``. Iterations of a parallel or vector loop touch no common memory."""
+
+    index: str
+    start: Expr
+    stop: Expr
+    kind: Literal["parallel", "vector", "serial"]
+    body: list[Statement]
+
+
+@dataclass(eq=False)
+class Let:
+    """``name = value``, once."""
+
+    name: str
+    value: Expr
+
+
+@dataclass(eq=False)
+class Declare:
+    """``name = value``, to be assigned again."""
+
+    name: str
+    value: Expr
+
+
+@dataclass(eq=False)
+class Assign:
+    """A new value for a declared name."""
+
+    name: str
+    value: Expr
+
+
+@dataclass(eq=False)
+class Store:
+    """``buffer[at] = value``."""
+
+    buffer: str
+    at: Expr
+    value: Expr
+
+
+@dataclass(eq=False)
+class If:
+    """A branch."""
+
+    condition: Expr
+    then: list[Statement]
+    otherwise: list[Statement]
+
+
+@dataclass(eq=False)
+class Check:
+    """Return ``code`` from the kernel unless ``condition`` holds."""
+
+    condition: Expr
+    code: int
+
+
+Statement: TypeAlias = "For | Let | Declare | Assign | Store | If | Check"
+
+
+@dataclass(frozen=True)
+class Param:
+    """One argument word: a buffer's pointer, a size, or a scalar constant of a dtype."""
+
+    name: str
+    kind: Literal["buffer", "size", "const"]
+    dtype: np.dtype[Any]
+
+
+@dataclass(eq=False)
+class LoopKernel:
+    """A kernel: parameters and body. ``lo`` and ``hi`` bound the parallel loop."""
+
+    params: list[Param] = field(default_factory=list)
+    body: list[Statement] = field(default_factory=list)
+
+
+def name(text: str, dtype: np.dtype[Any]) -> Expr:
+    """A reference to a name."""
+    return Expr("name", (), dtype, text, frozenset())
+
+
+def walk(body: list[Statement]) -> Iterator[Statement]:
+    """All statements, outer before inner."""
+    for s in body:
+        yield s
+        if isinstance(s, For):
+            yield from walk(s.body)
+        elif isinstance(s, If):
+            yield from walk(s.then)
+            yield from walk(s.otherwise)
+
+
+def show(kernel: LoopKernel) -> str:
+    """The kernel as text, for golden files and for reading."""
+    lines = [f"kernel({', '.join(f'{p.name}: {p.kind} {p.dtype.name}' for p in kernel.params)})"]
+
+    def block(body: list[Statement], depth: int) -> None:
+        pad = "  " * depth
+        for s in body:
+            if isinstance(s, For):
+                lines.append(f"{pad}{s.kind} {s.index} in [{expression(s.start)}, {expression(s.stop)}):")
+                block(s.body, depth + 1)
+            elif isinstance(s, If):
+                lines.append(f"{pad}if {expression(s.condition)}:")
+                block(s.then, depth + 1)
+                lines.append(f"{pad}else:")
+                block(s.otherwise, depth + 1)
+            elif isinstance(s, Check):
+                lines.append(f"{pad}check {expression(s.condition)} else {s.code}")
+            elif isinstance(s, Store):
+                lines.append(f"{pad}{s.buffer}[{expression(s.at)}] := {expression(s.value)}")
+            else:
+                sign = {Let: "let ", Declare: "var ", Assign: ""}[type(s)]
+                lines.append(f"{pad}{sign}{s.name} = {expression(s.value)}")
+
+    block(kernel.body, 1)
+    return "\n".join(lines) + "\n"
+
+
+def expression(e: Expr) -> str:
+    """A value as text, operators written as functions."""
+    if e.fn == "const":
+        return repr(e.attr)
+    if e.fn == "name":
+        return str(e.attr)
+    if e.fn == "load":
+        return f"{e.attr}[{expression(e.args[0])}]"
+    if e.fn == "cast":
+        return f"{e.dtype.name}({expression(e.args[0])})"
+    return f"{e.fn}({', '.join(expression(a) for a in e.args)})"

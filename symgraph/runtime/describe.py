@@ -1,0 +1,61 @@
+"""A program as text: steps, buffers, and offsets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from symgraph.graph import Constant, SharedVariable, Variable
+from symgraph.passes.fuse import Kernel
+from symgraph.passes.memory import Buffer
+
+if TYPE_CHECKING:
+    from symgraph.runtime.program import Program
+
+
+def describe(program: Program) -> str:
+    """Steps with what they read and write, then buffers with lifetimes and, once sizes are known, bytes and offsets."""
+    names: dict[Variable, str] = {}
+    for k, v in enumerate(program.arguments):
+        names[v] = v.name or ("shared" if isinstance(v, SharedVariable) else "input") + str(k)
+    buffers: dict[Buffer, str] = {}
+    for b in program.memory.buffers:
+        inside = next((v for v in b.variables if v in set(program.outputs)), None)
+        if inside is not None:
+            k = next(k for k, v in enumerate(program.outputs) if v is inside)
+            buffers[b] = f"out{k}" + (f":{inside.name}" if inside.name else "")
+        else:
+            buffers[b] = f"b{sum(1 for other in buffers if not other.output)}"
+        names.update(dict.fromkeys(b.variables, buffers[b]))
+
+    def label(v: Variable) -> str:
+        if v in names:
+            return names[v]
+        return f"const{list(v.type.shape)}" if isinstance(v, Constant) else repr(v)
+
+    rows = []
+    for k, s in enumerate(program.steps):
+        if isinstance(s.step, Kernel):
+            own = set(s.step.outputs)
+            reads = [v for v in s.step.inputs if v not in own]
+            writes = s.step.outputs
+            what = "+".join(dict.fromkeys(n.op.name for n in reversed(s.step.nodes)))
+        else:
+            reads, writes, what = s.step.reads, s.step.writes, str(s.step.node.op.name)
+        arrow = f"{', '.join(label(v) for v in writes)} <- {', '.join(label(v) for v in reads)}"
+        what = what if len(what) <= 60 else what[:57] + "..."
+        rows.append((str(k), s.name, arrow, what))
+    width = [max((len(r[c]) for r in rows), default=0) for c in range(3)]
+    lines = [f"program: {len(program.steps)} steps, {len(program.kernels)} distinct kernels, {program.threads} threads"]
+    lines += [f"  {r[0]:>{width[0]}}  {r[1]:<{width[1]}}  {r[2]:<{width[2]}}  {r[3]}".rstrip() for r in rows]
+    lines.append("buffers:")
+    plan = program.last_plan
+    for b, name in buffers.items():
+        where = ""
+        if plan is not None and b in plan.offsets:
+            where = f"  offset {plan.offsets[b]}"
+        kinds = ", ".join(dict.fromkeys(str(v.type) for v in b.variables))
+        shared = f" ({len(b.variables)} tensors in place)" if len(b.variables) > 1 else ""
+        lines.append(f"  {name}: {kinds}{shared}, steps {b.first}..{b.last}{where}")
+    if plan is not None:
+        lines.append(f"arena: {plan.arena} bytes for {plan.intermediates} bytes of tensors")
+    return "\n".join(lines)

@@ -1,0 +1,463 @@
+"""Functions: a graph compiled for a target, called with arrays."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from symgraph import source
+from symgraph.errors import (
+    AmbiguousNameError,
+    CheckError,
+    FormatError,
+    MissingInputError,
+    UnknownInputError,
+    UpdateError,
+)
+from symgraph.graph import Apply, Constant, Graph, SharedVariable, Variable, leaves
+from symgraph.op import TensorLike, as_variable
+from symgraph.ops.elementwise import StopGradient
+from symgraph.ops.shape import AssertShape, Reshape
+from symgraph.pipeline import Trace, run_pipeline
+from symgraph.runtime.interpreter import interpret
+from symgraph.runtime.program import Executable, Program, SizeCheck, build, lines
+from symgraph.runtime.sizes import as_array, label
+from symgraph.substitute import substitute
+from symgraph.types import product, unify
+
+TARGETS = ("cpu", "numpy")
+
+
+def function(
+    inputs: Sequence[Variable],
+    outputs: Variable | Sequence[Variable] | None = None,
+    updates: Mapping[SharedVariable, TensorLike] | Sequence[tuple[SharedVariable, TensorLike]] | None = None,
+    givens: Mapping[Variable, TensorLike] | None = None,
+    *,
+    name: str | None = None,
+    target: str = "cpu",
+    check: bool = False,
+    stop_after: str | None = None,
+    threads: int | None = None,
+    fast_math: bool = False,
+    levels: Sequence[str] | None = None,
+) -> Function:
+    """Compile a graph into a function of arrays.
+
+    Args:
+        inputs: variables that a call gives values to, in order; any variables of the graph, not only its leaves.
+        outputs: what a call returns: an array for a variable, a list of arrays for a sequence, ``None`` for ``None``.
+        updates: new values of shared variables, computed from the old ones and stored when a call has succeeded.
+        givens: variables to be replaced by others before anything is compiled.
+        target: ``"cpu"``: kernels compiled by Numba; ``"numpy"``: the reference interpreter, op by op.
+        check: validate the graph after each pass, and at each call compare with the interpreter: a difference raises
+            :class:`~symgraph.errors.CheckError`, which names the first variable that differs and the user's line.
+        stop_after: the last graph pass to run (see :data:`symgraph.pipeline.GRAPH_PASSES`).
+        threads: how many threads a call may use; all cores by default.
+        fast_math: allow rewrites that are equal over the reals but not bit for bit.
+        levels: the named levels of rewrite rules that are on (see :data:`symgraph.pipeline.LEVELS`).
+
+    No call compiles anything: a function takes arrays of any size and memory layout that its types allow.
+    Results are deterministic for a fixed number of threads. Functions are thread-safe and can be pickled.
+
+    Raises:
+        MissingInputError: the outputs need an input that is not given.
+        UpdateError: an update of something that is not shared, or of another type.
+    """
+    return Function(
+        inputs, outputs, updates, givens, name=name, target=target, check=check, stop_after=stop_after,
+        threads=threads, fast_math=fast_math, levels=levels,
+    )  # fmt: skip
+
+
+class Function:
+    """A compiled function. Made by :func:`symgraph.function`; call it with arrays."""
+
+    def __init__(
+        self,
+        inputs: Sequence[Variable],
+        outputs: Variable | Sequence[Variable] | None,
+        updates: Any = None,
+        givens: Mapping[Variable, TensorLike] | None = None,
+        *,
+        name: str | None = None,
+        target: str = "cpu",
+        check: bool = False,
+        stop_after: str | None = None,
+        threads: int | None = None,
+        fast_math: bool = False,
+        levels: Sequence[str] | None = None,
+    ) -> None:
+        start = time.perf_counter()
+        if target not in TARGETS:
+            raise FormatError(f"target: {target!r} is not among {', '.join(TARGETS)}")
+        if threads is not None and threads < 1:
+            raise FormatError(f"threads: wanted at least 1, got {threads}")
+        self.name = name
+        self.target = target
+        self._options: dict[str, Any] = {
+            "name": name, "target": target, "check": check, "stop_after": stop_after, "threads": threads,
+            "fast_math": fast_math, "levels": levels,
+        }  # fmt: skip
+        self._form: str = "none" if outputs is None else "one" if isinstance(outputs, Variable) else "list"
+        wanted = [] if outputs is None else [outputs] if isinstance(outputs, Variable) else list(outputs)
+        wanted = [as_variable(v) for v in wanted]
+        self.inputs = _checked_inputs(inputs)
+        pairs = _checked_updates(updates)
+        if givens:
+            replaced = substitute([*wanted, *pairs.values()], givens)
+            wanted, pairs = replaced[: len(wanted)], dict(zip(pairs, replaced[len(wanted) :], strict=True))
+        self.outputs = tuple(wanted)
+        self.updates = pairs
+        self.shared = _needed([*wanted, *pairs.values()], self.inputs)
+        self.graph = Graph([*self.inputs, *self.shared], [*wanted, *pairs.values()])
+        self._names: dict[str, list[int]] = {}
+        for k, v in enumerate(self.inputs):
+            if v.name:
+                self._names.setdefault(v.name, []).append(k)
+        self.seconds = {"build": time.perf_counter() - start}
+        self._check = check
+        self._entry: Any = None
+        self._state: tuple[SharedVariable, ...] = tuple(dict.fromkeys((*self.shared, *pairs)))
+        if target == "numpy":
+            self.optimized, self.trace = self.graph, Trace()
+            self._program: Program | None = None
+            return
+        start = time.perf_counter()
+        self.optimized, self.trace = run_pipeline(
+            self.graph, stop_after=stop_after, check=check, levels=levels, fast_math=fast_math
+        )
+        final = _own_outputs(self.optimized)
+        self.seconds["optimize"] = time.perf_counter() - start
+        start = time.perf_counter()
+        count = len(wanted)
+        destinations = {v: k for k, v in enumerate(final.outputs[count:])}
+        self._program = build(final, final.outputs, destinations, size_checks(self.graph), threads or os.cpu_count() or 1)
+        self.seconds["fuse and lower"] = time.perf_counter() - start
+        start = time.perf_counter()
+        plain = not self._state and not check and self._form != "none"
+        self._executable = Executable(self._program, self._prepare, single=plain and self._form == "one")
+        self.seconds["compile"] = time.perf_counter() - start
+        if plain:
+            self._entry = self._executable.entry
+
+    # -- calling ------------------------------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run on arrays, in the order of ``inputs`` or by their names."""
+        if self._entry is not None and not kwargs:
+            return self._entry(*args)
+        return self._call(self._bound(args, kwargs))
+
+    def _bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+        if kwargs:
+            values: list[Any] = [*args, *[_MISSING] * (len(self.inputs) - len(args))]
+            for key, value in kwargs.items():
+                places = self._names.get(key, [])
+                if not places:
+                    raise UnknownInputError(f"{self._label}: no input is called {key!r}; inputs are {self._signature}")
+                if len(places) > 1:
+                    raise AmbiguousNameError(f"{self._label}: {len(places)} inputs are called {key!r}; give them by position")
+                if places[0] < len(args):
+                    raise UnknownInputError(f"{self._label}: input {key!r} is given twice")
+                values[places[0]] = value
+            args = tuple(values)
+        if len(args) > len(self.inputs):
+            raise UnknownInputError(f"{self._label}: wanted {len(self.inputs)} inputs, got {len(args)}: {self._signature}")
+        missing = [k for k in range(len(self.inputs)) if k >= len(args) or args[k] is _MISSING]
+        if missing:
+            names = ", ".join(label(self.inputs[k], k) for k in missing)
+            raise MissingInputError(f"{self._label}: no value for {names}; inputs are {self._signature}")
+        return args
+
+    def _call(self, args: tuple[Any, ...]) -> Any:
+        if self.target == "numpy":
+            arrays = self._prepare_inputs(args)
+            with self._locked():
+                values = interpret(self.graph, dict(zip(self.inputs, arrays, strict=True)))
+                for s, value in zip(self.updates, values[len(self.outputs) :], strict=True):
+                    s._value, s.spare = np.ascontiguousarray(value), None
+            return self._returned(values[: len(self.outputs)])
+        if not self.updates:
+            expected = self._expected(args) if self._check else None
+            out = self._executable.entry(*args, *[s._value for s in self.shared])
+            if expected is not None:
+                self._compare(args, out, expected)
+            return self._returned(out)
+        with self._locked():
+            expected = self._expected(args) if self._check else None
+            spares = [_spare(s) for s in self.updates]
+            out = self._executable.entry(*args, *[s._value for s in self.shared], *spares)
+            if expected is not None:
+                self._compare(args, [*out, *spares], expected)
+            # Only now, when all has succeeded, do the new values become the state.
+            for s, new in zip(self.updates, spares, strict=True):
+                s._value, s.spare = new, s._value
+        return self._returned(out)
+
+    def _locked(self) -> ExitStack:
+        stack = ExitStack()
+        for s in sorted(self._state, key=lambda s: s.serial):
+            stack.enter_context(s.lock)
+        return stack
+
+    def _returned(self, values: Sequence[Any]) -> Any:
+        return None if self._form == "none" else values[0] if self._form == "one" else list(values)
+
+    def _prepare_inputs(self, args: tuple[Any, ...]) -> list[NDArray[Any]]:
+        args = self._bound(args, {})
+        return [as_array(v, a, label(v, k)) for k, (v, a) in enumerate(zip(self.inputs, args, strict=True))]
+
+    def _prepare(self, args: tuple[Any, ...]) -> list[NDArray[Any]]:
+        """Arguments as the kernels take them: of the inputs' dtypes, C-contiguous, aligned. Copies only where needed."""
+        extra = len(self.shared) + len(self.updates)
+        given = args[: len(args) - extra] if extra else args
+        arrays = self._prepare_inputs(given)
+        ready = [np.require(a, requirements=["C", "A"]) for a in arrays]
+        return [np.asarray(a, dtype=a.dtype.newbyteorder("=")) for a in ready] + list(args[len(args) - extra :] if extra else ())
+
+    @property
+    def _label(self) -> str:
+        return self.name or "function"
+
+    @property
+    def _signature(self) -> str:
+        return ", ".join(f"{label(v, k)}: {v.type}" for k, v in enumerate(self.inputs)) or "none"
+
+    # -- checked mode -------------------------------------------------------------------------------------------------
+
+    def _expected(self, args: tuple[Any, ...]) -> list[NDArray[Any]]:
+        arrays = self._prepare_inputs(args)
+        return interpret(self.graph, dict(zip(self.inputs, arrays, strict=True)))
+
+    def _compare(self, args: tuple[Any, ...], got: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]]) -> None:
+        if all(agree(a, b) for a, b in zip(got, expected, strict=True)):
+            return
+        wrong = next(k for k, (a, b) in enumerate(zip(got, expected, strict=True)) if not agree(a, b))
+        arrays = dict(zip(self.inputs, self._prepare_inputs(args), strict=True))
+        inside = [v for node in self.graph.nodes for v in node.outputs]
+        everything = Function(self.inputs, inside, **{**self._options, "check": False})
+        compiled = everything(*arrays.values())
+        reference = interpret(Graph([*self.inputs, *self.shared], inside), arrays)
+        found = next((k for k, (a, b) in enumerate(zip(compiled, reference, strict=True)) if not agree(a, b)), None)
+        v, a, b = (
+            (self.graph.outputs[wrong], got[wrong], expected[wrong])
+            if found is None
+            else (inside[found], compiled[found], reference[found])
+        )
+        how = "" if found is not None else ", in fused form only"
+        raise CheckError(
+            f"{v.owner.op.name if v.owner else 'input'} {v.name or ''}: {v.type}: compiled and reference values "
+            f"differ{how}: {describe_difference(a, b)}  {source.show(v.sources)}"
+        )
+
+    # -- looking inside -----------------------------------------------------------------------------------------------
+
+    @property
+    def program(self) -> Program:
+        """The steps, buffers and offsets; print it."""
+        if self._program is None:
+            raise FormatError(f"{self._label}: target {self.target!r} has no program")
+        return self._program
+
+    @property
+    def kernels(self) -> dict[str, str]:
+        """The distinct kernels: source by name."""
+        return self.program.kernels
+
+    def source(self) -> str:
+        """The generated kernels, as Python source."""
+        return "\n".join(self.kernels.values())
+
+    def free(self) -> None:
+        """Give back the memory that is kept for the next call."""
+        if self._program is not None:
+            self._executable.native.free()
+        for s in self._state:
+            s.spare = None
+
+    def __repr__(self) -> str:
+        return f"<{self._label}({self._signature}) on {self.target}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from symgraph.serialize import dump
+
+        leaves_ = [*self.inputs, *self.updates]
+        state = dump(leaves_, [*self.outputs, *self.updates.values()])
+        return _restore, (state, len(self.inputs), len(self.outputs), self._form, self._options)
+
+
+_MISSING: Any = object()
+
+
+def _restore(state: Any, n_inputs: int, n_outputs: int, form: str, options: dict[str, Any]) -> Function:
+    from symgraph.serialize import load
+
+    inputs, values = load(state)
+    outputs = values[:n_outputs]
+    updates = dict(zip(inputs[n_inputs:], values[n_outputs:], strict=True))
+    wanted = None if form == "none" else outputs[0] if form == "one" else outputs
+    return Function(inputs[:n_inputs], wanted, updates or None, **options)
+
+
+def _spare(s: SharedVariable) -> NDArray[Any]:
+    """A buffer for the new value of ``s``: the one before last, unless a call in another thread still reads it."""
+    spare = s.spare
+    if spare is None or sys.getrefcount(spare) > 3:
+        spare = np.empty_like(s._value, order="C")
+    return spare
+
+
+def _checked_inputs(inputs: Sequence[Variable]) -> tuple[Variable, ...]:
+    if isinstance(inputs, Variable) or not isinstance(inputs, Sequence):
+        raise UnknownInputError(f"function: inputs must be a list of variables, got {type(inputs).__name__}")
+    found = []
+    for k, v in enumerate(inputs):
+        v = getattr(v, "variable", v)
+        if not isinstance(v, Variable) or isinstance(v, Constant):
+            raise UnknownInputError(
+                f"function: input {k} is {v!r}, not a variable  {source.show(source.current())}"
+            )
+        if any(v is u for u in found):
+            raise UnknownInputError(f"function: input {k}, {v!r}, is given twice  {source.show(source.current())}")
+        found.append(v)
+    return tuple(found)
+
+
+def _checked_updates(updates: Any) -> dict[SharedVariable, Variable]:
+    pairs: dict[SharedVariable, Variable] = {}
+    for target, value in (updates.items() if isinstance(updates, Mapping) else updates or ()):
+        target = getattr(target, "variable", target)
+        where = source.show(source.current())
+        if not isinstance(target, SharedVariable):
+            raise UpdateError(f"updates: {target!r} is not a shared variable  {where}")
+        if target in pairs:
+            raise UpdateError(f"updates: {target!r} is updated twice  {where}")
+        new = as_variable(value)
+        fits = new.type.ndim == target.type.ndim and all(
+            unify(a, b) is not None for a, b in zip(new.type.shape, target.type.shape, strict=True)
+        )
+        if new.type.dtype != target.type.dtype or not fits:
+            raise UpdateError(f"updates: {target.name or 'shared variable'}: wanted {target.type}, got {new.type}  {where}")
+        if new.type != target.type:
+            from symgraph.ops.shape import assert_shape
+
+            new = assert_shape(new, target.type.shape)
+        pairs[target] = new
+    return pairs
+
+
+def _needed(outputs: Sequence[Variable], inputs: Sequence[Variable]) -> tuple[SharedVariable, ...]:
+    """The shared variables that ``outputs`` depend on; raises for anything else that has no value."""
+    shared: list[SharedVariable] = []
+    given = set(inputs)
+    for v in leaves(outputs, inputs):
+        if v in given or isinstance(v, Constant):
+            continue
+        if isinstance(v, SharedVariable):
+            shared.append(v)
+            continue
+        raise MissingInputError(
+            f"the outputs need {v.name or 'a variable'}: {v.type}, which is not among the inputs  {source.show(v.sources)}"
+        )
+    return tuple(shared)
+
+
+def size_checks(graph: Graph) -> list[SizeCheck]:
+    """What the graph states about sizes that only a call can verify."""
+    checks = []
+    for node in graph.nodes:
+        (x, *_), (out, *_) = (node.inputs or (None,)), node.outputs
+        if x is None:
+            continue
+        if isinstance(node.op, AssertShape):
+            for axis, (got, wanted) in enumerate(zip(x.type.shape, out.type.shape, strict=True)):
+                if got != wanted:
+                    message = f"sizes on axis {axis} of {x.name or x.type} differ: {got} = {{got}}, {wanted} = {{wanted}}"
+                    checks.append(SizeCheck(got, wanted, f"{message}  {_escaped(lines([node]))}"))
+        elif isinstance(node.op, Reshape) and x.type.size != product(out.type.shape):
+            message = f"reshape: {x.type} of {{got}} elements does not fit into {list(out.type.shape)} of {{wanted}}"
+            checks.append(SizeCheck(x.type.size, product(out.type.shape), f"{message}  {_escaped(lines([node]))}"))
+    return checks
+
+
+def _escaped(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _own_outputs(graph: Graph) -> Graph:
+    """The graph with outputs that are computed, each by itself: an input, a constant or a second use is copied."""
+    seen: set[Variable] = set(graph.inputs)
+    outputs = []
+    for v in graph.outputs:
+        if v.owner is None or v in seen:
+            (v,) = Apply(StopGradient(), (v,), [v.type], v.sources).outputs
+        seen.add(v)
+        outputs.append(v)
+    return Graph(graph.inputs, outputs)
+
+
+def agree(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Whether compiled and reference values are equal up to what reordered sums and other approximations explain."""
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    if a.dtype.kind != "f":
+        return bool(np.array_equal(a, b))
+    tolerance = {2: 2e-2, 4: 2e-4, 8: 1e-8}[a.dtype.itemsize]
+    scale = float(np.max(np.abs(b[np.isfinite(b)]), initial=0.0)) if b.size else 0.0
+    return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance * scale, equal_nan=True))
+
+
+def describe_difference(a: NDArray[Any], b: NDArray[Any]) -> str:
+    """The place and values of the largest difference."""
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return f"{a.dtype}{list(a.shape)} and {b.dtype}{list(b.shape)}"
+    with np.errstate(all="ignore"):
+        far = np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64))
+    far = np.where(np.isnan(far), np.where(np.isnan(a) == np.isnan(b), 0, np.inf), far) if a.dtype.kind == "f" else far
+    at = np.unravel_index(int(np.argmax(far)), far.shape) if far.size else ()
+    return f"at {[int(k) for k in at]}: {a[at]!r} and {b[at]!r}"
+
+
+_evaluated: OrderedDict[tuple[Any, ...], Function] = OrderedDict()
+
+
+def evaluate(outputs: Variable | Sequence[Variable], givens: Mapping[Any, Any], **options: Any) -> Any:
+    """Values of variables from values for any set of others; see :meth:`Variable.eval`."""
+    wanted = [outputs] if isinstance(outputs, Variable) else list(outputs)
+    by_name: dict[str, list[Variable]] = {}
+    if any(isinstance(k, str) for k in givens):
+        for v in leaves(wanted):
+            if v.name and not isinstance(v, Constant):
+                by_name.setdefault(v.name, []).append(v)
+    inputs: list[Variable] = []
+    for key in givens:
+        if isinstance(key, str):
+            found = by_name.get(key, [])
+            if not found:
+                raise UnknownInputError(f"eval: no input is called {key!r}; there are {sorted(by_name) or 'none with a name'}")
+            if len(found) > 1:
+                raise AmbiguousNameError(f"eval: {len(found)} inputs are called {key!r}; give the variable itself")
+            inputs.append(found[0])
+        else:
+            inputs.append(key)
+    cache_key = (tuple(wanted), tuple(inputs), tuple(sorted((k, repr(v)) for k, v in options.items())))
+    fn = _evaluated.get(cache_key)
+    if fn is None:
+        fn = Function(inputs, outputs, **options)
+        _evaluated[cache_key] = fn
+        while len(_evaluated) > 32:
+            _evaluated.popitem(last=False)
+    else:
+        _evaluated.move_to_end(cache_key)
+    return fn(*givens.values())
+
+

@@ -1,0 +1,350 @@
+"""From fused steps to a native program: kernels compiled, buffers assigned, tables of words laid out.
+
+The program's structure is fixed when the function is made. What depends on sizes - extents, strides, offsets in the arena, how
+a loop is split over threads - is a *plan*, computed when a call brings sizes that were not seen before, and kept.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from symgraph import source
+from symgraph.emit.python import emit
+from symgraph.errors import IndexRangeError, SizeError
+from symgraph.graph import Apply, Constant, Graph, Variable
+from symgraph.loop.lower import Lowered, lower
+from symgraph.passes.fuse import Kernel, Step, fuse
+from symgraph.passes.library import LibraryCall
+from symgraph.passes.memory import Buffer, MemoryPlan, assign_offsets, plan_memory
+from symgraph.runtime.sizes import Env, bind_sizes, resolve
+from symgraph.types import Atom, Dim, Size
+
+GRAIN = 30_000.0
+"""Nanoseconds of work below which waking another thread costs more than it saves."""
+
+
+@dataclass(frozen=True)
+class SizeCheck:
+    """Two sizes that the graph states to be equal, to be compared when both are known."""
+
+    got: Size
+    wanted: Size
+    message: str
+
+
+@dataclass(eq=False)
+class ProgramStep:
+    """A line of the program: a kernel or a library call, its argument words, and the extent of its parallel axis."""
+
+    name: str
+    step: Step
+    bindings: list[Variable | Size | np.generic | _Raw]
+    extent: Size
+    work: tuple[Size, ...]
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """A word that is known when the program is built: a flag, an address, the bits of a scalar."""
+
+    word: int
+
+
+@dataclass
+class Plan:
+    """A program for one set of sizes."""
+
+    env: Env
+    arena: int
+    offsets: dict[Buffer, int]
+    intermediates: int  # bytes of all intermediate tensors, had each its own memory
+
+
+@dataclass(eq=False)
+class Program:
+    """An immutable table of steps, and what they work on. ``print(program)`` shows steps, buffers, and offsets."""
+
+    graph: Graph
+    arguments: tuple[Variable, ...]
+    outputs: tuple[Variable, ...]
+    destinations: dict[Variable, int]  # output variable -> argument number that it is written into
+    steps: list[ProgramStep]
+    memory: MemoryPlan
+    checks: list[SizeCheck]
+    threads: int
+    plans: dict[tuple[int, ...], Plan] = field(default_factory=dict)
+    last_plan: Plan | None = None
+
+    @property
+    def kernels(self) -> dict[str, str]:
+        """Source by name of the distinct kernels."""
+        return {s.name: s.source for s in self.steps if s.source}
+
+    def __str__(self) -> str:
+        from symgraph.runtime.describe import describe
+
+        return describe(self)
+
+
+def build(
+    graph: Graph,
+    outputs: Sequence[Variable],
+    destinations: Mapping[Variable, int],
+    checks: Sequence[SizeCheck],
+    threads: int,
+) -> Program:
+    """Fuse, lower and plan an optimized graph. Compiles nothing."""
+    steps = [_kernel(s) if isinstance(s, Kernel) else _gemm(s, threads) for s in fuse(graph)]
+    memory = plan_memory([s.step for s in steps], outputs, graph.inputs)
+    return Program(graph, graph.inputs, tuple(outputs), dict(destinations), steps, memory, list(checks), threads)
+
+
+def _kernel(kernel: Kernel) -> ProgramStep:
+    lowered: Lowered = lower(kernel)
+    name, text = emit(lowered.loops)
+    bindings: list[Variable | Size | np.generic | _Raw] = list(lowered.bindings)
+    return ProgramStep(name, kernel, bindings, lowered.extent, lowered.work, text)
+
+
+def _gemm(call: LibraryCall, threads: int) -> ProgramStep:
+    from symgraph_kernels.cpu.blas import Gemm, table_address
+
+    x = call.matrices
+    kind = "f32" if call.node.outputs[0].type.dtype == np.float32 else "f64"
+    one = np.float32(1) if kind == "f32" else np.float64(1)
+    (out,) = call.node.outputs
+    batch = [(1, 0, 0, 0)] * (2 - len(x.batch)) + list(x.batch)
+    (outer, a_outer, b_outer, c_outer), (inner, a_inner, b_inner, c_inner) = batch
+    words: dict[Gemm, Any] = {
+        Gemm.TABLE: _Raw(table_address(kind)),
+        Gemm.TRANS_A: _Raw(int(x.trans_a)),
+        Gemm.TRANS_B: _Raw(int(x.trans_b)),
+        Gemm.M: x.m,
+        Gemm.N: x.n,
+        Gemm.K: x.k,
+        Gemm.ALPHA: one,
+        Gemm.BETA: one if call.accumulates else one * 0,
+        Gemm.A: x.a.base,
+        Gemm.A_OFFSET: x.a.offset,
+        Gemm.LDA: x.lda,
+        Gemm.B: x.b.base,
+        Gemm.B_OFFSET: x.b.offset,
+        Gemm.LDB: x.ldb,
+        Gemm.C: out,
+        Gemm.C_OFFSET: 0,
+        Gemm.LDC: x.ldc,
+        Gemm.INNER: inner,
+        Gemm.A_OUTER: a_outer,
+        Gemm.A_INNER: a_inner,
+        Gemm.B_OUTER: b_outer,
+        Gemm.B_INNER: b_inner,
+        Gemm.C_OUTER: c_outer,
+        Gemm.C_INNER: c_inner,
+        Gemm.THREADS: _Raw(threads if threads == 1 else 0),
+    }
+    return ProgramStep(f"gemm_{kind}", call, [words[w] for w in Gemm], outer, ())
+
+
+class _Frame:
+    """The layout of a call's frame: one word for each thing that steps refer to."""
+
+    def __init__(self) -> None:
+        self.words: dict[Any, int] = {}
+
+    def word(self, key: Any) -> int:
+        return self.words.setdefault(key, len(self.words))
+
+
+class Executable:
+    """A compiled program: its native entry, and the plans for the sizes seen so far."""
+
+    def __init__(
+        self, program: Program, prepare: Callable[[tuple[Any, ...]], list[NDArray[Any]]], single: bool = False
+    ) -> None:
+        from symgraph.runtime import native
+        from symgraph.runtime.cache import default_directory, kernel_cache
+        from symgraph.runtime.native_blas import blas_kernels
+
+        self.program = program
+        self._prepare = prepare
+        self._lock = threading.Lock()
+        self._depth = threading.local()
+        directory = default_directory()
+        cache = kernel_cache()
+        sources = program.kernels
+        addresses = dict(zip(sources, cache.get_many([(text, name) for name, text in sources.items()]), strict=True))
+        if any(isinstance(s.step, LibraryCall) for s in program.steps):
+            addresses.update(blas_kernels(directory))
+        runtime = native.load(directory)
+        if runtime.pool.threads < program.threads:
+            runtime.pool.set_threads(program.threads)
+        self._layout(addresses)
+        self.native = native.NativeProgram(
+            steps=self.table,
+            argwords=self.argwords,
+            arguments=[self._argument(k, native) for k in range(len(program.arguments) + len(program.destinations))],
+            outputs=[
+                native.Output(v.type.dtype, tuple(self.frame.word(("size", s)) for s in v.type.shape), self.frame.word(v))
+                for v in self.returned
+            ],
+            returns=0 if single else list(range(len(self.returned))),
+            slow=self._slow,
+            failed=self._failed,
+        )
+        self.entry: Callable[..., Any] = self.native.entry
+
+    # -- layout -------------------------------------------------------------------------------------------------------
+
+    def _layout(self, addresses: Mapping[str, int]) -> None:
+        program = self.program
+        self.frame = frame = _Frame()
+        self.outside = frozenset(program.outputs)
+        self.one = frame.word(("one",))
+        self.returned = [v for v in program.outputs if v not in program.destinations]
+        rows: list[tuple[int, int, int, int, int]] = []
+        argwords: list[int] = []
+        self.chunk_words: list[tuple[int, ProgramStep]] = []
+        for s in program.steps:
+            offset = len(argwords)
+            argwords += [self._word(b) for b in s.bindings]
+            extent = self._word(s.extent)
+            chunks = self.one
+            if s.source and program.threads > 1 and s.extent != 1:
+                chunks = frame.word(("chunks", len(rows)))
+                self.chunk_words.append((chunks, s))
+            rows.append((addresses[s.name], len(s.bindings), offset, extent, chunks))
+        for v in self.returned:
+            self._word(v)
+            for size in v.type.shape:
+                self._word(size)
+        self.table = np.array(rows, np.int64).reshape(-1, 5)
+        self.argwords = np.array(argwords, np.int32)
+        # Sizes that arguments determine: a slot for each axis whose size is not an int.
+        self.slots: dict[Any, int] = {}
+        self.slot_sizes: list[Size] = []
+        self.axes: list[tuple[tuple[int, int], ...]] = []
+        for v in (*program.arguments, *program.destinations):
+            axes = []
+            for size in v.type.shape:
+                if isinstance(size, int):
+                    axes.append((0, size))
+                elif size in self.slots:
+                    axes.append((2, self.slots[size]))
+                else:
+                    self.slots[size] = len(self.slots)
+                    self.slot_sizes.append(size)
+                    axes.append((1, self.slots[size]))
+            self.axes.append(tuple(axes))
+
+    def _word(self, bound: Any) -> int:
+        if isinstance(bound, Variable):
+            buffer = self.program.memory.of.get(bound)
+            if buffer is not None:
+                out = next((v for v in buffer.variables if v in self.outside), None)
+                return self.frame.word(out if out is not None else buffer)
+            return self.frame.word(bound)
+        if isinstance(bound, int | Dim):
+            return self.frame.word(("size", bound))
+        if isinstance(bound, _Raw):
+            return self.frame.word(("raw", bound.word))
+        return self.frame.word(("const", bound.dtype, bound.tobytes()))
+
+    def _argument(self, k: int, native: Any) -> Any:
+        count = len(self.program.arguments)
+        if k < count:
+            v = self.program.arguments[k]
+            return native.Argument(v.type.dtype, self.axes[k], self.frame.words.get(v, -1))
+        v = list(self.program.destinations)[k - count]
+        return native.Argument(v.type.dtype, self.axes[k], self.frame.words.get(v, -1), destination=True)
+
+    # -- plans --------------------------------------------------------------------------------------------------------
+
+    def plan(self, dims: tuple[int, ...], env: Env) -> Plan:
+        """Make and install the plan for these sizes, after the checks that the graph states."""
+        program = self.program
+        for check in program.checks:
+            got, wanted = resolve(check.got, env), resolve(check.wanted, env)
+            if got != wanted:
+                raise SizeError(check.message.format(got=got, wanted=wanted))
+        template = np.zeros(max(1, len(self.frame.words)), np.int64)
+        relocations: list[int] = []
+        keep: list[Any] = []
+        arena_buffers = [b for b in program.memory.buffers if not b.output]
+        sizes = [resolve(b.size, env) for b in arena_buffers]
+        offsets, arena = assign_offsets([(b.first, b.last, n) for b, n in zip(arena_buffers, sizes, strict=True)])
+        where = dict(zip(arena_buffers, offsets, strict=True))
+        for key, word in self.frame.words.items():
+            if isinstance(key, Buffer):
+                template[word] = where[key]
+                relocations.append(word)
+            elif isinstance(key, Constant):
+                data = np.ascontiguousarray(key.data)
+                keep.append(data)
+                template[word] = data.ctypes.data
+            elif isinstance(key, tuple):
+                if key[0] == "size":
+                    template[word] = resolve(key[1], env)
+                elif key[0] == "raw":
+                    template[word] = key[1]
+                elif key[0] == "const":
+                    template[word] = int.from_bytes(key[2].ljust(8, b"\0"), "little", signed=True)
+        template[self.one] = 1
+        total = 0.0
+        for word, s in self.chunk_words:
+            cost = step_cost(s, env)
+            total += cost
+            template[word] = max(1, min(program.threads, int(cost / GRAIN)))
+        work = total if self.chunk_words else sum(step_cost(s, env) for s in program.steps if s.source)
+        quick = work < 5_000 and not any(isinstance(s.step, LibraryCall) for s in program.steps)
+        made = Plan(env, arena, where, sum(resolve(v.type.size, env) * v.type.dtype.itemsize for v in program.memory.of))
+        with self._lock:
+            if dims not in program.plans:
+                self.native.install_plan(dims, template, arena, relocations, release_gil=not quick, keep=tuple(keep))
+                program.plans[dims] = made
+            program.last_plan = made
+        return made
+
+    def _slow(self, args: tuple[Any, ...]) -> Any:
+        depth = getattr(self._depth, "value", 0)
+        if depth > 1:
+            raise SizeError("the native entry refuses arguments that were prepared for it")
+        arrays = self._prepare(args)
+        count = len(self.program.arguments)
+        env = bind_sizes(self.program.arguments, arrays[:count])
+        dims = tuple(resolve(s, env) for s in self.slot_sizes)
+        if dims not in self.program.plans:
+            self.plan(dims, env)
+        self._depth.value = depth + 1
+        try:
+            return self.entry(*arrays)
+        finally:
+            self._depth.value = depth
+
+    def _failed(self, step: int, code: int, args: tuple[Any, ...]) -> Any:
+        s = self.program.steps[step]
+        if isinstance(s.step, LibraryCall):
+            raise SizeError(f"matrix product: a size exceeds what BLAS takes (2**31 - 1)  {lines(s.step.nodes)}")
+        gathers = [n for n in s.step.nodes if n.op.name in ("gather", "scatter_add")] or s.step.nodes
+        what = ", ".join(dict.fromkeys(n.op.name for n in gathers))
+        types = ", ".join(f"{v.name or 'operand'}: {v.type}" for v in gathers[0].inputs)
+        raise IndexRangeError(f"{what}: an index is out of range: {types}   {lines(gathers)}")
+
+
+def lines(nodes: Sequence[Apply]) -> str:
+    """The user's lines of nodes."""
+    return source.show(frozenset().union(*[n.sources for n in nodes]))
+
+
+def step_cost(s: ProgramStep, env: Mapping[Atom, int]) -> float:
+    """A rough estimate of a kernel's time on one core, in nanoseconds: enough to decide about threads."""
+    if not isinstance(s.step, Kernel):
+        return 0.0
+    elements = max((resolve(w, env) for w in s.work), default=0)
+    return elements * (0.2 + 0.05 * s.step.flops)

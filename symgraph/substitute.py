@@ -1,0 +1,42 @@
+"""Replace variables of a graph by others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from symgraph import source
+from symgraph.errors import DTypeError, SizeError
+from symgraph.graph import Apply, Variable, toposort
+from symgraph.op import TensorLike, as_variable
+from symgraph.ops.elementwise import cast
+from symgraph.ops.shape import assert_shape
+
+
+def substitute(outputs: Sequence[Variable], replace: Mapping[Variable, TensorLike]) -> list[Variable]:
+    """``outputs`` with each key of ``replace`` replaced by its value, which must fit its type.
+
+    What does not depend on a replaced variable is shared with the graph as it was.
+    Raises :class:`~symgraph.errors.DTypeError` and :class:`~symgraph.errors.SizeError` where a value does not fit.
+    """
+    new: dict[Variable, Variable] = {}
+    for old, value in replace.items():
+        v = as_variable(value)
+        if v.type.dtype != old.type.dtype:
+            if not isinstance(value, Variable):
+                v = cast(v, old.type.dtype)
+            else:
+                raise DTypeError(
+                    f"substitute: {old!r} is to be replaced by a value of {v.type}  {source.show(source.current())}"
+                )
+        if v.type.ndim != old.type.ndim:
+            raise SizeError(f"substitute: {old!r} is to be replaced by a value of {v.type}  {source.show(source.current())}")
+        new[old] = assert_shape(v, old.type.shape)
+    for node in toposort(outputs, replace):
+        if any(v in new for v in node.inputs):
+            made = Apply(
+                node.op, tuple(new.get(v, v) for v in node.inputs), [v.type for v in node.outputs], node.sources
+            )
+            for old, fresh in zip(node.outputs, made.outputs, strict=True):
+                fresh.name = old.name
+                new.setdefault(old, fresh)
+    return [new.get(v, v) for v in outputs]
