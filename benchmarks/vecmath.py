@@ -120,7 +120,7 @@ def ulp_error(name: str, dtype: Any, loop: Any) -> float:
     loop(*operands, got)
     wide = np.longdouble if dtype == np.float64 or name in ("power", "erf") else np.float64
     with np.errstate(all="ignore"):
-        exact = np.asarray((EXACT.get(name) or getattr(np, name))(*(o.astype(wide) for o in operands))).astype(wide)
+        exact: Any = np.asarray((EXACT.get(name) or getattr(np, name))(*(o.astype(wide) for o in operands))).astype(wide)
         rounded = np.abs(exact).astype(dtype)
         # a value just below a power of two rounds up to it, where the spacing is double
         below = rounded.astype(wide) > np.abs(exact)

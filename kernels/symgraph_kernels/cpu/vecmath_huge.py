@@ -11,7 +11,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from symgraph_kernels.cpu.vecmath_lane import I1, I32, Lane, Value
+from symgraph_kernels.cpu.vecmath_lane import I1, I32, Lane, Value, target_has
 
 
 def _attribute(target: Any, text: str) -> None:
@@ -23,7 +23,7 @@ def _variant(module: Any, name: str, scalar: Any, ty: Any, lanes: int) -> Any:
     vector, mask = ir.VectorType(ty, lanes), ir.VectorType(I1, lanes)
     fn = ir.Function(module, ir.FunctionType(vector, [vector, mask]), name=name)
     fn.linkage = "internal"
-    for a in ("alwaysinline", "nounwind"):
+    for a in ("noinline", "nounwind", "minsize", "optsize"):
         fn.attributes.add(a)
     x, m = fn.args
     entry, slow, done = (fn.append_basic_block(n) for n in ("entry", "slow", "done"))
@@ -59,7 +59,8 @@ def _slow(f: Lane, name: str) -> Any:
     )
     fn = ir.Function(module, ir.FunctionType(f.type, [f.type]), name=symbol)
     fn.linkage = "internal"
-    widths = (2, 4, 8) if f.double else (4, 8, 16)
+    # each variant costs every kernel some milliseconds of compile time
+    widths = [w // f.bits for w in ((512, 256) if target_has("avx512f") else (256,) if target_has("avx") else (128,))]
     variants = [f"_ZGV_LLVM_M{n}v_{symbol}({symbol}_{n})" for n in widths]
     for a in ("noinline", "nounwind"):
         fn.attributes.add(a)

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
+from numba.core import config
 
 Value = Any  # an llvmlite value; llvmlite has no stubs
 
@@ -26,20 +28,26 @@ F64 = ir.DoubleType()
 F32 = ir.FloatType()
 
 
-def target_has_fma(context: Any) -> bool:
-    """Whether the machine Numba compiles for multiplies and adds in one rounding without a call."""
-    from llvmlite import binding
-    from numba.core import config
-
-    triple = binding.get_process_triple()
-    if not triple.startswith(("x86_64", "i686", "i386", "amd64")):
-        return True
+@cache
+def target_has(feature: str) -> bool:
+    """Whether the x86 machine that Numba compiles for has this feature of LLVM's; False on other machines."""
+    if not target_is_x86():
+        return False
     features, name = getattr(config, "CPU_FEATURES", None), getattr(config, "CPU_NAME", None)
     if features is not None:
-        return "+fma" in str(features).split(",") or "+avx512f" in str(features).split(",")
+        return f"+{feature}" in str(features).split(",")
     if name not in (None, "host", binding.get_host_cpu_name()):
         return False
-    return bool(binding.get_host_cpu_features().get("fma", False))
+    return bool(binding.get_host_cpu_features().get(feature, False))
+
+
+def target_is_x86() -> bool:
+    return str(binding.get_process_triple()).startswith(("x86_64", "i686", "i386", "amd64"))
+
+
+def target_has_fma() -> bool:
+    """Whether a fused multiplication and addition is an instruction: everywhere but on old x86."""
+    return not target_is_x86() or target_has("fma") or target_has("avx512f")
 
 
 class Lane:
@@ -54,7 +62,7 @@ class Lane:
         self.int = I64 if self.double else I32
         self.mantissa = 52 if self.double else 23
         self.bias = 1023 if self.double else 127
-        self.has_fma = target_has_fma(context)
+        self.has_fma = target_has_fma()
 
     def wide(self) -> Lane:
         """The same position, in float64."""
