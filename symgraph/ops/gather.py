@@ -74,7 +74,12 @@ def _positions(
 
 
 def _element(
-    index: ix.Index, shape: Shape, x_axes: Labels, index_axes: Sequence[Labels], out: Labels, indices: Sequence[ix.Tensor]
+    index: ix.Index,
+    shape: Shape,
+    x_axes: Labels,
+    index_axes: Sequence[Labels],
+    out: Labels,
+    indices: Sequence[ix.Tensor],
 ) -> ix.Index:
     """Where in x the element ``index`` of ``out`` is found, as index expressions."""
     at = dict(zip(out, index, strict=True))

@@ -218,7 +218,11 @@ def _broadcast_labels(
     given: set[int] = set()
     for v in indices:
         offset = ndim - v.type.ndim
-        kept = [k for k in range(v.type.ndim) if v.type.shape[k] != 1 or (shape[k + offset] == 1 and k + offset not in given)]
+        kept = [
+            k
+            for k in range(v.type.ndim)
+            if v.type.shape[k] != 1 or (shape[k + offset] == 1 and k + offset not in given)
+        ]
         given |= {k + offset for k in kept}
         operands.append(_with_sizes(v, kept, [shape[k + offset] for k in kept]))
         labels.append(tuple(base + k + offset for k in kept))

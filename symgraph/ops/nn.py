@@ -102,7 +102,9 @@ class Softmax(AlongAxis):
     def _product(self, y: Variable, d: Derivative) -> Derivative:
         return d if isinstance(d, Absence) else multiply(y, subtract(d, self._total(multiply(y, d))))
 
-    def vjp(self, inputs: Sequence[Variable], outputs: Sequence[Variable], cts: Sequence[Derivative]) -> Sequence[Derivative]:
+    def vjp(
+        self, inputs: Sequence[Variable], outputs: Sequence[Variable], cts: Sequence[Derivative]
+    ) -> Sequence[Derivative]:
         return [self._product(outputs[0], cts[0])]
 
     def jvp(
@@ -137,7 +139,9 @@ class LogSoftmax(AlongAxis):
             shifted = wide - np.where(np.isfinite(m), m, m.dtype.type(0))
             return np.asarray(shifted - np.log(np.sum(np.exp(shifted), axis=self.axis, keepdims=True))).astype(x.dtype)
 
-    def vjp(self, inputs: Sequence[Variable], outputs: Sequence[Variable], cts: Sequence[Derivative]) -> Sequence[Derivative]:
+    def vjp(
+        self, inputs: Sequence[Variable], outputs: Sequence[Variable], cts: Sequence[Derivative]
+    ) -> Sequence[Derivative]:
         (y,), (ct,) = outputs, cts
         return [ct if isinstance(ct, Absence) else subtract(ct, multiply(exp(y), self._total(ct)))]
 
@@ -182,7 +186,9 @@ class LogSumExp(OverAxes):
     def _weights(self, x: Variable, y: Variable) -> Variable:
         return exp(subtract(x, spread(_finite_or_zero(y), x.type.shape, self.axes)))
 
-    def vjp(self, inputs: Sequence[Variable], outputs: Sequence[Variable], cts: Sequence[Derivative]) -> Sequence[Derivative]:
+    def vjp(
+        self, inputs: Sequence[Variable], outputs: Sequence[Variable], cts: Sequence[Derivative]
+    ) -> Sequence[Derivative]:
         (x,), (y,), (ct,) = inputs, outputs, cts
         return [ct if isinstance(ct, Absence) else multiply(self._weights(x, y), spread(ct, x.type.shape, self.axes))]
 
