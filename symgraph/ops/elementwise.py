@@ -90,7 +90,9 @@ class Elementwise(Op):
     def _partials(self, inputs: Sequence[Variable], outputs: Sequence[Variable]) -> Sequence[Partial]:
         return self.partials(*inputs, outputs[0])
 
-    def vjp(self, inputs: Sequence[Variable], outputs: Sequence[Variable], cts: Sequence[Derivative]) -> Sequence[Derivative]:
+    def vjp(
+        self, inputs: Sequence[Variable], outputs: Sequence[Variable], cts: Sequence[Derivative]
+    ) -> Sequence[Derivative]:
         (ct,) = cts
         return [
             scale(ct, p) if differentiable(x) else DISCONNECTED
@@ -122,7 +124,10 @@ class Elementwise(Op):
             for a, d in zip(arrays, dtypes, strict=False)
         ]
         floats = all(a.dtype.kind == "f" for a in arrays)
-        return [Sample(self, tuple(arrays), floats), Sample(self, tuple(a[0, 0] for a in map(np.asarray, arrays)), floats)]
+        return [
+            Sample(self, tuple(arrays), floats),
+            Sample(self, tuple(a[0, 0] for a in map(np.asarray, arrays)), floats),
+        ]
 
     def __call__(self, *operands: TensorLike) -> Variable:
         """Apply to operands of NumPy's kinds: they are cast to NumPy's result dtype and broadcast."""
@@ -232,7 +237,15 @@ def elementwise(
         raise DTypeError(f"{name}: a function that is not a ufunc needs resolve and arity")
     doc = doc or f"{name} of each element, as ``numpy.{getattr(reference, '__name__', name)}``."
     made = Elementwise(
-        name, reference, partials, resolve, arity, doc, (REAL,) * arity if domain is None else domain, flops, jointly_linear
+        name,
+        reference,
+        partials,
+        resolve,
+        arity,
+        doc,
+        (REAL,) * arity if domain is None else domain,
+        flops,
+        jointly_linear,
     )
     OPS[name] = made
     return made
@@ -254,7 +267,9 @@ class Cast(Op):
         with np.errstate(all="ignore"):
             return x.astype(self.dtype)
 
-    def vjp(self, inputs: Sequence[Variable], outputs: Sequence[Variable], cts: Sequence[Derivative]) -> Sequence[Derivative]:
+    def vjp(
+        self, inputs: Sequence[Variable], outputs: Sequence[Variable], cts: Sequence[Derivative]
+    ) -> Sequence[Derivative]:
         (x,), (ct,) = inputs, cts
         if not differentiable(x):
             return [DISCONNECTED]
@@ -278,8 +293,17 @@ class Cast(Op):
 
     def samples(self) -> list[Sample]:
         x = np.array([[-2.5, -0.5, 0.0], [0.75, 1.5, 100.0]])
-        out = [Sample(Cast(d), (x.astype(s),), False) for d in ("int8", "int64", "bool") for s in ("float64", "int32", "bool")]
-        return [Sample(Cast("float32"), (x,), False), Sample(Cast("float64"), (x,)), Sample(Cast("float16"), (x,), False), *out]
+        out = [
+            Sample(Cast(d), (x.astype(s),), False)
+            for d in ("int8", "int64", "bool")
+            for s in ("float64", "int32", "bool")
+        ]
+        return [
+            Sample(Cast("float32"), (x,), False),
+            Sample(Cast("float64"), (x,)),
+            Sample(Cast("float16"), (x,), False),
+            *out,
+        ]
 
 
 @op
@@ -333,7 +357,9 @@ class StopGradient(Op):
     def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
         return x
 
-    def vjp(self, inputs: Sequence[Variable], outputs: Sequence[Variable], cts: Sequence[Derivative]) -> Sequence[Derivative]:
+    def vjp(
+        self, inputs: Sequence[Variable], outputs: Sequence[Variable], cts: Sequence[Derivative]
+    ) -> Sequence[Derivative]:
         return [DISCONNECTED]
 
     def jvp(
@@ -372,9 +398,7 @@ def stop_gradient(x: TensorLike) -> Variable:
 add = elementwise("add", np.add, lambda x, y, out: (1, 1), jointly_linear=True)
 subtract = elementwise("subtract", np.subtract, lambda x, y, out: (1, -1), jointly_linear=True)
 multiply = elementwise("multiply", np.multiply, lambda x, y, out: (y, x))
-divide = elementwise(
-    "divide", np.divide, lambda x, y, out: (reciprocal(y), -out / y), domain=(REAL, POSITIVE), flops=4
-)
+divide = elementwise("divide", np.divide, lambda x, y, out: (reciprocal(y), -out / y), domain=(REAL, POSITIVE), flops=4)
 floor_divide = elementwise(
     "floor_divide", np.floor_divide, lambda x, y, out: (ZERO, ZERO), domain=(REAL, POSITIVE), flops=8
 )
@@ -404,7 +428,9 @@ def _power_partials(x: Variable, y: Variable, out: Variable) -> Sequence[Partial
 
 
 power = elementwise("power", np.power, _power_partials, domain=(POSITIVE, REAL), flops=30)
-power.__doc__ = """``x ** y`` of each element. The derivative in ``y`` is 0 where ``x`` is 0, and nan where ``x`` is negative."""
+power.__doc__ = (
+    """``x ** y`` of each element. The derivative in ``y`` is 0 where ``x`` is 0, and nan where ``x`` is negative."""
+)
 
 # -- exponentials, logarithms, roots ----------------------------------------------------------------------------------------
 
@@ -418,9 +444,7 @@ log1p = elementwise("log1p", np.log1p, lambda x, out: (reciprocal(1 + x),), doma
 sqrt = elementwise("sqrt", np.sqrt, lambda x, out: (0.5 / out,), domain=[POSITIVE], flops=6)
 cbrt = elementwise("cbrt", np.cbrt, lambda x, out: (1 / (3 * out * out),), domain=[POSITIVE], flops=20)
 hypot = elementwise("hypot", np.hypot, lambda x, y, out: (x / out, y / out), domain=(POSITIVE, POSITIVE), flops=10)
-logaddexp = elementwise(
-    "logaddexp", np.logaddexp, lambda x, y, out: (sigmoid(x - y), sigmoid(y - x)), flops=30
-)
+logaddexp = elementwise("logaddexp", np.logaddexp, lambda x, y, out: (sigmoid(x - y), sigmoid(y - x)), flops=30)
 
 # -- trigonometric and hyperbolic -------------------------------------------------------------------------------------------
 

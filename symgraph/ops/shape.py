@@ -137,7 +137,11 @@ class Transpose(Op):
 
     def samples(self) -> list[Sample]:
         x = np.arange(24.0).reshape(2, 3, 4)
-        return [Sample(Transpose((2, 0, 1)), (x,)), Sample(Transpose((1, 0)), (x[0],)), Sample(Transpose(()), (x[0, 0, 0],))]
+        return [
+            Sample(Transpose((2, 0, 1)), (x,)),
+            Sample(Transpose((1, 0)), (x[0],)),
+            Sample(Transpose(()), (x[0, 0, 0],)),
+        ]
 
 
 def inverse_permutation(permutation: Sequence[int]) -> tuple[int, ...]:
@@ -519,7 +523,10 @@ def moveaxis(x: TensorLike, source: int | Sequence[int], destination: int | Sequ
     """Axes moved to new places, the others in order, as ``numpy.moveaxis``."""
     v = as_variable(x)
     src = [normalize_axis(a, v.type.ndim, "moveaxis") for a in ([source] if isinstance(source, int) else source)]
-    dst = [normalize_axis(a, v.type.ndim, "moveaxis") for a in ([destination] if isinstance(destination, int) else destination)]
+    dst = [
+        normalize_axis(a, v.type.ndim, "moveaxis")
+        for a in ([destination] if isinstance(destination, int) else destination)
+    ]
     if len(src) != len(dst) or len(set(src)) != len(src) or len(set(dst)) != len(dst):
         raise located(RankError(f"moveaxis: {source} and {destination} must be distinct axes, equally many"), [v])
     order = [a for a in range(v.type.ndim) if a not in src]
@@ -540,7 +547,11 @@ def expand_dims(x: TensorLike, axis: int | Sequence[int]) -> Variable:
 def squeeze(x: TensorLike, axis: int | Sequence[int] | None = None) -> Variable:
     """Axes of size 1 removed: all of them, or those of ``axis``."""
     v = as_variable(x)
-    axes = [a for a, s in enumerate(v.type.shape) if s == 1] if axis is None else normalize_axes(axis, v.type.ndim, "squeeze")
+    axes = (
+        [a for a, s in enumerate(v.type.shape) if s == 1]
+        if axis is None
+        else normalize_axes(axis, v.type.ndim, "squeeze")
+    )
     for a in axes:
         if v.type.shape[a] != 1:
             raise located(SizeError(f"squeeze: axis {a} has size {v.type.shape[a]}, not 1"), [v])
@@ -599,5 +610,3 @@ def split(x: TensorLike, indices_or_sections: int | Sequence[Any], axis: int = 0
 
     before = (slice(None),) * axis
     return [getitem(v, (*before, slice(lo, hi))) for lo, hi in zip(bounds, bounds[1:], strict=False)]
-
-
