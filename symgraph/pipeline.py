@@ -14,6 +14,7 @@ from symgraph import source
 from symgraph.errors import CheckError, FormatError, SymgraphError
 from symgraph.graph import Graph, Interner, Variable
 from symgraph.passes import Context
+from symgraph.passes.contractions import contractions
 from symgraph.passes.dce import dce
 from symgraph.passes.fold import fold
 from symgraph.passes.intern import intern
@@ -47,6 +48,7 @@ GRAPH_PASSES: Final[tuple[Pass, ...]] = (
     Pass(intern, "first, so that every later pass does its work once for equal expressions, on a copy of its own"),
     Pass(fold, "before the rules, which look for numbers"),
     Pass(canonicalize, "before the rules that look for larger forms, so that they need to know one spelling only"),
+    Pass(contractions, "after all rules, since none knows the forms that a library wants"),
     Pass(dce, "last, when nothing is rewritten any more"),
 )
 
