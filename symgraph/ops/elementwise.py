@@ -59,6 +59,7 @@ class Elementwise(Op):
         domain: Sequence[tuple[float, float]],
         flops: int,
         jointly_linear: bool,
+        compose: Callable[..., ix.Expr] | None,
     ) -> None:
         self.name = name
         self.function = reference
@@ -68,6 +69,7 @@ class Elementwise(Op):
         self.__doc__ = doc
         self.domain = domain
         self.flops = flops
+        self.compose = compose
         if jointly_linear:
             self.linear = "jointly"  # type: ignore[misc]
 
@@ -110,6 +112,8 @@ class Elementwise(Op):
 
     def lower(self, index: ix.Index, *inputs: ix.Tensor) -> ix.Expr:
         args = [x[index] for x in inputs]
+        if self.compose is not None:
+            return self.compose(*args)
         return ix.call(self.name, *args, dtype=self.resolve(tuple(a.dtype for a in args))[-1])
 
     def samples(self) -> list[Sample]:
@@ -220,6 +224,7 @@ def elementwise(
     doc: str = "",
     flops: int = 1,
     jointly_linear: bool = False,
+    compose: Callable[..., ix.Expr] | None = None,
 ) -> Elementwise:
     """Make and register an elementwise op.
 
@@ -230,6 +235,7 @@ def elementwise(
         domain: where the test suite draws each operand from.
         resolve: the type rule, where ``reference`` is not a ufunc.
         flops: cost of one element, relative to an addition.
+        compose: the scalar function in terms of others, where kernels have none of this name.
     """
     if isinstance(reference, np.ufunc):
         resolve, arity = resolve or _ufunc(reference), reference.nin
@@ -246,6 +252,7 @@ def elementwise(
         (REAL,) * arity if domain is None else domain,
         flops,
         jointly_linear,
+        compose,
     )
     OPS[name] = made
     return made
@@ -526,6 +533,7 @@ relu = elementwise(
     resolve=_same,
     arity=1,
     doc="``max(x, 0)`` of each element. At 0 the derivative is 0, the left one. [6.3.1]",
+    compose=lambda x: ix.call("maximum", x, ix.const(0, x.dtype), dtype=x.dtype),
 )
 erf = elementwise(
     "erf",
@@ -586,6 +594,7 @@ _clip_op = elementwise(
     arity=3,
     domain=(REAL, (-1.5, -0.5), (0.5, 1.5)),
     doc="``min(max(x, lo), hi)``. At the bounds the derivative in ``x`` is 1.",
+    compose=lambda x, lo, hi: ix.call("minimum", ix.call("maximum", x, lo, dtype=x.dtype), hi, dtype=x.dtype),
 )
 
 
