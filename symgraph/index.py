@@ -136,7 +136,14 @@ def _arith(fn: str, a: Expr, b: Expr | Size) -> Expr:
             return a
         if a.fn == "const" and fn in ("add", "subtract", "multiply"):
             return size_value({"add": a.attr + b.attr, "subtract": a.attr - b.attr, "multiply": a.attr * b.attr}[fn])
-    if fn == "add" and a.fn == "const" and a.attr == 0:
+    if a.fn == "const" and a.attr == 0:
+        if fn == "add":
+            return b
+        if fn in ("multiply", "floor_divide", "remainder"):
+            return a
+    if fn == "multiply" and b.fn == "const" and b.attr == 0:
+        return b
+    if fn == "multiply" and a.fn == "const" and a.attr == 1:
         return b
     return Expr(fn, (a, b), INT)
 

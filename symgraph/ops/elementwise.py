@@ -414,7 +414,7 @@ remainder = elementwise(
 )
 fmod = elementwise("fmod", np.fmod, lambda x, y, out: (1, -trunc(x / y)), domain=(REAL, POSITIVE), flops=8)
 negative = elementwise("negative", np.negative, lambda x, out: (-1,), jointly_linear=True)
-positive = elementwise("positive", np.positive, lambda x, out: (1,), jointly_linear=True, flops=0)
+positive = elementwise("positive", np.positive, lambda x, out: (1,), jointly_linear=True, flops=0, compose=lambda x: x)
 reciprocal = elementwise("reciprocal", np.reciprocal, lambda x, out: (-out * out,), domain=[POSITIVE], flops=4)
 square = elementwise("square", np.square, lambda x, out: (2 * x,))
 absolute = elementwise("absolute", np.absolute, lambda x, out: (sign(x),), domain=[POSITIVE])
