@@ -1,0 +1,67 @@
+"""The console script ``symgraph``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that ``argv`` names and return the exit status: 0, or 1 where something needed is missing."""
+    parser = argparse.ArgumentParser(prog="symgraph", description="Symbolic graphs of tensors, differentiated and compiled.")
+    parser.add_argument("--version", action="store_true", help="print the versions of symgraph and what it compiles with")
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    demo = commands.add_parser(
+        "demo",
+        help="train a network on handwritten digits, then fit by Newton-CG",
+        description="Train a two-layer network on handwritten digits, then fit a logistic regression by Newton-CG.",
+    )
+    demo.add_argument("--epochs", type=_positive, help="how often the network sees the training set (40)")
+    demo.add_argument("--seed", type=int, default=0, help="of the split, the weights and the minibatches (0)")
+    demo.add_argument("--threads", type=_positive, help="how many threads a call may use (all cores)")
+    demo.add_argument("--quiet", action="store_true", help="no progress bar (there is none in a pipe or under CI anyway)")
+    arguments = parser.parse_args(argv)
+    if arguments.version:
+        print(versions())
+        return 0
+    if arguments.command is None:
+        parser.print_help()
+        return 0
+    from symgraph import demo as job
+    from symgraph.demo.digits import MissingExtraError
+
+    try:
+        epochs = arguments.epochs if arguments.epochs is not None else job.network.EPOCHS
+        job.run(epochs=epochs, seed=arguments.seed, threads=arguments.threads, quiet=arguments.quiet)
+    except MissingExtraError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def versions() -> str:
+    """One line: symgraph and the packages that decide what it compiles."""
+    from importlib.metadata import version
+
+    import symgraph
+
+    others = ", ".join(f"{name} {version(name)}" for name in ("numpy", "numba", "llvmlite", "scipy"))
+    return f"symgraph {symgraph.__version__} (Python {sys.version.split()[0]}, {others})"
+
+
+def _positive(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"wanted a positive whole number, got {text!r}")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())
