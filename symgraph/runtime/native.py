@@ -22,6 +22,8 @@
 `axes` kinds: 0 the size is the constant `value`; 1 it defines dim slot `value`; 2 it equals dim slot `value`. Plan
 `dims` are the values of slots 0, 1, ... A float64 argument of rank 0 may also be a Python float or a numpy.float64.
 `release_gil=False` is for programs so short that releasing costs more; it is ignored when a step has several chunks.
+Whether a destination overlaps an argument is not looked at. A program made before `load` loads the runtime without a
+cache. The matrix product kernels are in native_blas.py.
 """
 
 from __future__ import annotations

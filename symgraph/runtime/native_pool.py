@@ -1,4 +1,8 @@
-"""The threads that run chunks: Python daemon threads that live in native code with the GIL released."""
+"""The threads that run chunks: Python daemon threads that live in native code with the GIL released.
+
+On two cores a split step costs about 0.5 microseconds more than a whole one while the threads are awake (some 10
+microseconds after their last chunk), and about 30 when they have to be woken.
+"""
 
 from __future__ import annotations
 
