@@ -1,7 +1,7 @@
 """symgraph: symbolic graphs of tensors, differentiated into graphs, optimized, and compiled with Numba.
 
-Names are NumPy's where NumPy has the function, and Theano's and JAX's for what is done to graphs (``function``, ``shared``,
-``grad``). Importing this needs NumPy only; what compiles or draws is imported when it is first used.
+Names are NumPy's where NumPy has the function, and Theano's and JAX's for what is done to graphs (``function``,
+``shared``, ``grad``). Importing this needs NumPy only; what compiles or draws is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -10,15 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from symgraph import errors, ops
-from symgraph.op import (
-    OPS,
-    Op,
-    Sample,
-    apply,
-    as_variable,
-    constant,
-    op,
-)
 from symgraph.graph import (
     Apply,
     Constant,
@@ -29,11 +20,23 @@ from symgraph.graph import (
     get_inputs,
     get_operation,
 )
-from symgraph.types import (
-    DTYPES,
-    Dim,
-    TensorType,
-    dim,
+from symgraph.op import (
+    OPS,
+    Op,
+    Sample,
+    apply,
+    as_variable,
+    constant,
+    op,
+)
+from symgraph.ops.contract import (
+    dot,
+    einsum,
+    inner,
+    matmul,
+    outer,
+    tensordot,
+    vecdot,
 )
 from symgraph.ops.create import (
     arange,
@@ -95,9 +98,9 @@ from symgraph.ops.elementwise import (
     less,
     less_equal,
     log,
-    log10,
     log1p,
     log2,
+    log10,
     logaddexp,
     logical_and,
     logical_not,
@@ -131,44 +134,6 @@ from symgraph.ops.elementwise import (
     trunc,
     where,
 )
-from symgraph.ops.shape import (
-    broadcast_to,
-    concatenate,
-    expand_dims,
-    matrix_transpose,
-    moveaxis,
-    ravel,
-    reshape,
-    split,
-    squeeze,
-    stack,
-    swapaxes,
-    transpose,
-)
-from symgraph.ops.reduce import (
-    all,
-    any,
-    argmax,
-    argmin,
-    located_extremum,
-    max,
-    max_and_argmax,
-    mean,
-    min,
-    prod,
-    std,
-    sum,
-    var,
-)
-from symgraph.ops.contract import (
-    dot,
-    einsum,
-    inner,
-    matmul,
-    outer,
-    tensordot,
-    vecdot,
-)
 from symgraph.ops.indexing import (
     add_along_axis,
     add_at,
@@ -186,15 +151,60 @@ from symgraph.ops.nn import (
     silu,
     softmax,
 )
+from symgraph.ops.rearrange import (
+    diag,
+    diagonal,
+    flip,
+    pad,
+    repeat,
+    roll,
+    tile,
+    trace,
+    tril,
+    triu,
+)
+from symgraph.ops.reduce import (
+    all,
+    any,
+    argmax,
+    argmin,
+    located_extremum,
+    max,
+    max_and_argmax,
+    mean,
+    min,
+    prod,
+    std,
+    sum,
+    var,
+)
+from symgraph.ops.shape import (
+    broadcast_to,
+    concatenate,
+    expand_dims,
+    matrix_transpose,
+    moveaxis,
+    ravel,
+    reshape,
+    split,
+    squeeze,
+    stack,
+    swapaxes,
+    transpose,
+)
+from symgraph.types import (
+    DTYPES,
+    Dim,
+    TensorType,
+    dim,
+)
 
 if TYPE_CHECKING:
-    from symgraph.runtime.function import function
-    from symgraph.runtime.function import Function
-    from symgraph.autodiff.reverse import grad
-    from symgraph.autodiff.reverse import vjp
     from symgraph.autodiff.forward import jvp
+    from symgraph.autodiff.reverse import grad, vjp
     from symgraph.batching import vmap
     from symgraph.printing import debugprint
+    from symgraph.runtime.function import Function, function
 
     __version__: str
 
@@ -274,6 +284,8 @@ __all__ = [
     "cos",
     "cosh",
     "debugprint",
+    "diag",
+    "diagonal",
     "dim",
     "divide",
     "dot",
@@ -287,6 +299,7 @@ __all__ = [
     "expand_dims",
     "expm1",
     "eye",
+    "flip",
     "floor",
     "floor_divide",
     "fmod",
@@ -315,9 +328,9 @@ __all__ = [
     "linspace",
     "located_extremum",
     "log",
-    "log10",
     "log1p",
     "log2",
+    "log10",
     "log_sigmoid",
     "log_softmax",
     "logaddexp",
@@ -345,6 +358,7 @@ __all__ = [
     "op",
     "ops",
     "outer",
+    "pad",
     "positive",
     "pow",
     "power",
@@ -353,9 +367,11 @@ __all__ = [
     "reciprocal",
     "relu",
     "remainder",
+    "repeat",
     "reshape",
     "right_shift",
     "rint",
+    "roll",
     "scalar",
     "shared",
     "sigmoid",
@@ -383,7 +399,11 @@ __all__ = [
     "tanh",
     "tensor",
     "tensordot",
+    "tile",
+    "trace",
     "transpose",
+    "tril",
+    "triu",
     "trunc",
     "var",
     "vecdot",

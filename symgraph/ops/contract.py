@@ -26,9 +26,9 @@ Labels = tuple[int, ...]
 class Contract(Op):
     """``y[out] = sum over the other labels of a[lhs] * b[rhs]``: labels are numbers that name axes.
 
-    a: T[sizes of lhs], b: T[sizes of rhs] -> T[sizes of out]. The labels of an operand are distinct, and each label belongs
-    to at least two of lhs, rhs, out; so the transpose in either operand is a contraction again. float16 is summed in
-    float32; for truth values, product and sum are "and" and "or".
+    a: T[sizes of lhs], b: T[sizes of rhs] -> T[sizes of out]. The labels of an operand are distinct, and each label
+    belongs to at least two of lhs, rhs, out; so the transpose in either operand is a contraction again. float16 is summed
+    in float32; for truth values, product and sum are "and" and "or".
     """
 
     lhs: Labels
@@ -116,7 +116,7 @@ class Contract(Op):
         return [Sample(Contract(*k[:3]), (rng.normal(size=k[3]), rng.normal(size=k[4]))) for k in cases]
 
 
-# -- two operands -----------------------------------------------------------------------------------------------------------
+# -- two operands ------------------------------------------------------------------------------------------------------
 
 
 def contract(what: str, a: Variable, lhs: Labels, b: Variable, rhs: Labels, out: Labels) -> Variable:
@@ -139,7 +139,7 @@ def contract(what: str, a: Variable, lhs: Labels, b: Variable, rhs: Labels, out:
 
 
 def _reduced(v: Variable, labels: Labels, wanted: set[int], sizes: dict[int, Size]) -> tuple[Variable, Labels]:
-    """``v`` without its stretched axes, and summed over the labels that nothing else has; sizes made those of ``sizes``."""
+    """``v`` without stretched axes, summed over the labels that nothing else has; unknown sizes are made known."""
     kept = [k for k, s in zip(labels, v.type.shape, strict=True) if s != 1 or sizes[k] == 1]
     if len(kept) < len(labels):
         v = reshape(v, [s for k, s in zip(labels, v.type.shape, strict=True) if k in kept])
@@ -191,7 +191,7 @@ def _check_inner(what: str, a: Variable, axis_a: int, b: Variable, axis_b: int) 
 
 
 def tensordot(x: TensorLike, y: TensorLike, axes: int | Sequence[Any] = 2) -> Variable:
-    """Sum of products over pairs of axes, as ``numpy.tensordot``: the last ``axes`` of x with the first of y, or given ones."""
+    """Sum of products over pairs of axes, as ``numpy.tensordot``: the last ``axes`` of x with y's first, or given ones."""
     a, b = as_variable(x), as_variable(y)
     m, n = a.type.ndim, b.type.ndim
     if isinstance(axes, int | np.integer):
@@ -214,7 +214,7 @@ def tensordot(x: TensorLike, y: TensorLike, axes: int | Sequence[Any] = 2) -> Va
 
 
 def dot(x: TensorLike, y: TensorLike) -> Variable:
-    """``numpy.dot``: the product for a 0-d operand, else the sum over x's last axis and y's last but one (or only) axis."""
+    """``numpy.dot``: the product for a 0-d operand, else the sum over x's last axis and y's last but one, or only, axis."""
     a, b = as_variable(x), as_variable(y)
     if a.type.ndim == 0 or b.type.ndim == 0:
         return multiply(x, y)
@@ -233,7 +233,7 @@ def inner(x: TensorLike, y: TensorLike) -> Variable:
 
 
 def outer(x: TensorLike, y: TensorLike) -> Variable:
-    """All products of an element of x with one of y, as ``numpy.outer``: T[m], T[n] -> T[m, n]; operands are flattened."""
+    """Products of each element of x with each of y, as ``numpy.outer``: T[m], T[n] -> T[m, n]; operands are flattened."""
     return contract("outer", ravel(x), (0,), ravel(y), (1,), (0, 1))
 
 
@@ -254,15 +254,15 @@ def vecdot(x: TensorLike, y: TensorLike, axis: int = -1) -> Variable:
     return contract("vecdot", a, operands[0], b, operands[1], tuple(k for k in out if k != 0))
 
 
-# -- any number of operands ---------------------------------------------------------------------------------------------------
+# -- any number of operands --------------------------------------------------------------------------------------------
 
 
 def einsum(subscripts: str, *operands: TensorLike, optimize: object = None) -> Variable:
     """Sums of products in Einstein's notation, as ``numpy.einsum``: ``einsum("bij,bjk->bik", x, y)``.
 
-    Any number of operands; repeated labels take diagonals, ``...`` stands for axes that broadcast, and without ``->`` the
-    result has the labels that appear once, in alphabetical order. Operands are contracted two at a time, the pair first
-    whose result is the smallest against what it replaces; ``optimize`` is accepted for NumPy's sake and has no effect.
+    Any number of operands; repeated labels take diagonals, ``...`` stands for axes that broadcast, and without ``->``
+    the result has the labels that appear once, in alphabetical order. Operands are contracted two at a time, the pair
+    first whose result is the smallest against what it replaces; ``optimize`` is accepted for NumPy's sake and ignored.
     Raises :class:`~symgraph.errors.FormatError` for subscripts that cannot be read.
     """
     variables = [as_variable(v) for v in operands]
@@ -301,7 +301,7 @@ def einsum(subscripts: str, *operands: TensorLike, optimize: object = None) -> V
 
 
 def _parse(subscripts: str, operands: Sequence[Variable]) -> tuple[list[Labels], Labels]:
-    """Labels of each operand and of the result: characters by code, the ellipsis's axes negative, counted from the right."""
+    """Labels of operands and result: characters by code, the ellipsis's axes negative, counted from the right."""
 
     def fail(why: str) -> FormatError:
         return FormatError(str(located(FormatError(f"einsum {subscripts!r}: {why}"), operands)))

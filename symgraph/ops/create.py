@@ -18,7 +18,7 @@ from symgraph.ops.elementwise import add, cast, equal, multiply, where
 from symgraph.ops.shape import broadcast_to, concrete
 from symgraph.types import Dim, Shape, Size, TensorType, as_dtype, as_size, floordiv, size_max, tensor_type
 
-SizeLike: TypeAlias = "int | str | None | Dim"
+SizeLike: TypeAlias = "int | str | Dim | None"
 ShapeLike: TypeAlias = "SizeLike | Sequence[SizeLike]"
 
 
@@ -84,7 +84,7 @@ class SizeOf(Nullary):
         return [Sample(SizeOf(7), (), False)]
 
 
-# -- inputs and state -------------------------------------------------------------------------------------------------------
+# -- inputs and state --------------------------------------------------------------------------------------------------
 
 
 def as_shape(shape: Any) -> Shape:
@@ -100,8 +100,8 @@ def tensor(name: str | None = None, dtype: Any = "float64", shape: ShapeLike = (
     Args:
         name: shown in pictures and errors; also the keyword under which a function takes the value.
         dtype: one of :data:`symgraph.types.DTYPES`.
-        shape: one size per axis: an int, a name (``"batch"``: the same name is the same size everywhere), or ``None`` for an
-            unknown size. 0-d by default.
+        shape: one size per axis: an int, a name (``"batch"``: the same name is the same size everywhere), or ``None``
+            for an unknown size. 0-d by default.
 
     Raises :class:`~symgraph.errors.DTypeError` for a dtype that symgraph does not have, and
     :class:`~symgraph.errors.SizeError` for what is not a size.
@@ -157,11 +157,11 @@ def size_of(size: Size) -> Variable:
     return constant(size, "int64") if isinstance(size, int) else apply(SizeOf(size))
 
 
-# -- tensors of one value ---------------------------------------------------------------------------------------------------
+# -- tensors of one value ----------------------------------------------------------------------------------------------
 
 
 def full(shape: ShapeLike, fill_value: TensorLike, dtype: Any = None) -> Variable:
-    """``fill_value`` repeated to ``shape``, as ``numpy.full``; sizes may be symbolic, and the value may be a 0-d variable."""
+    """``fill_value`` repeated to ``shape``, as ``numpy.full``; sizes may be symbolic, and the value a variable."""
     value = as_variable(fill_value, dtype)
     return broadcast_to(value if dtype is None else cast(value, dtype), as_shape(shape))
 
@@ -192,7 +192,7 @@ def ones_like(x: TensorLike, dtype: Any = None) -> Variable:
     return full_like(x, 1, dtype)
 
 
-# -- ranges -----------------------------------------------------------------------------------------------------------------
+# -- ranges ------------------------------------------------------------------------------------------------------------
 
 
 def arange(
@@ -200,8 +200,8 @@ def arange(
 ) -> Variable:
     """Evenly spaced numbers from ``start`` up to but without ``stop``, as ``numpy.arange``.
 
-    Bounds are numbers, or symbolic sizes: ``arange(x.shape[0])``. A step beside symbolic bounds is an int. The result is
-    int64 where all are ints or sizes, else float64, unless ``dtype`` is given.
+    Bounds are numbers, or symbolic sizes: ``arange(x.shape[0])``. A step beside symbolic bounds is an int. The result
+    is int64 where all are ints or sizes, else float64, unless ``dtype`` is given.
     """
     first, last = (0, start) if stop is None else (start, stop)
     given = (first, last, step)

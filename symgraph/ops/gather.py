@@ -1,9 +1,9 @@
 """Gather and its transpose, the adding scatter, in label form: both are closed under differentiation and batching.
 
 A *label* is a number that names an axis of the result. Each axis of ``x`` is walked either by a label or by an index
-operand; each axis of an index operand is walked by a label. ``take`` of a matrix's rows is ``out[1, 0] = x[idx[1], 0]``:
-``x_axes=(-1, 0)`` (the entry ``-1 - k`` stands for index operand ``k``), ``index_axes=((1,),)``, ``out=(1, 0)``. A label that
-walks two axes of ``x`` takes a diagonal.
+operand; each axis of an index operand is walked by a label. ``take`` of a matrix's rows is ``out[1, 0] = x[idx[1], 0]``,
+that is ``x_axes=(-1, 0)`` (the entry ``-1 - k`` stands for index operand ``k``), ``index_axes=((1,),)``, ``out=(1, 0)``.
+A label that walks two axes of ``x`` takes a diagonal.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Gather(Op):
 
 @op
 class ScatterAdd(Op):
-    """Zeros of ``shape``, to which ct's elements are added where a gather would have read: the transpose of :class:`Gather`.
+    """Zeros of ``shape``, with ct's elements added where a gather would have read: the transpose of :class:`Gather`.
 
     ct: T[sizes of ``labels``], indices: int[..] -> T[shape]. Elements that meet are added up. Indices as of Gather.
     """

@@ -1,7 +1,7 @@
 """Indexing as NumPy has it: ``x[...]``, take, take_along_axis, and the additions that are their transposes.
 
-Slices of symbolic axes are exact for every size that the axis may have, 0 included: ``x[1:]`` of an axis of size n has size
-``max(0, n - 1)``, and so has ``x[:-1]``, the same size object, so that the two can be subtracted.
+Slices of symbolic axes are exact for every size that the axis may have, 0 included: ``x[1:]`` of an axis of size n has
+size ``max(0, n - 1)``, and so has ``x[:-1]``: the same size object, so that the two can be subtracted.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from symgraph.ops.gather import Gather
 from symgraph.ops.shape import Slice, broadcast_to, ravel, reshape
 from symgraph.types import Dim, Size, at_least, floordiv, normalize_axis, size_max, size_min, unify
 
-
-# -- slices -----------------------------------------------------------------------------------------------------------------
+# -- slices ------------------------------------------------------------------------------------------------------------
 
 
 def slice_extent(bounds: slice, n: Size) -> tuple[Size, Size, int]:
     """Start, size and step of a Python slice of an axis of size ``n``, exact for every value of a symbolic ``n``.
 
-    A negative int counts from the end. A bound that is a symbolic size is a position: below 0 it stands for 0 (for -1 where
-    the step is negative), it does not count from the end. Raises :class:`~symgraph.errors.DTypeError` for another bound.
+    A negative int counts from the end. A bound that is a symbolic size is a position: below 0 it stands for 0 (for -1
+    where the step is negative), it does not count from the end. Raises :class:`~symgraph.errors.DTypeError` for any other
+    bound.
     """
     step = 1 if bounds.step is None else bounds.step
     if isinstance(step, bool) or not isinstance(step, int | np.integer):
@@ -69,14 +69,14 @@ def _least(sizes: Sequence[Size]) -> Size:
     return size_max(out, 0)
 
 
-# -- x[key] -----------------------------------------------------------------------------------------------------------------
+# -- x[key] ------------------------------------------------------------------------------------------------------------
 
 
 def getitem(x: TensorLike, key: Any) -> Variable:
     """``x[key]``: ints, slices, None, Ellipsis, and integer arrays or variables (NumPy's advanced indexing).
 
-    Raises :class:`~symgraph.errors.IndexRangeError` for an int or a constant array outside a static axis, when the graph is
-    built; other indices are checked when it runs. Raises :class:`~symgraph.errors.RankError` for too many indices, and
+    Raises :class:`~symgraph.errors.IndexRangeError` for an int or a constant array outside a static axis, when the graph
+    is built; other indices are checked when it runs, where the result has elements. Raises :class:`~symgraph.errors.RankError` for too many indices, and
     :class:`~symgraph.errors.DTypeError` for what is not an index; boolean masks are none, since the size of the result
     would depend on values.
     """
@@ -107,30 +107,29 @@ def _getitem(v: Variable, key: list[Any]) -> Variable:
     dropped: list[int] = []
     advanced = any(isinstance(item, Variable) for item in key)
     for item in key:
-        a = len(starts)
         if item is None:
             layout.append(-1)
             continue
-        for item in [slice(None)] * (v.type.ndim - used) if item is Ellipsis else [item]:
+        for part in [slice(None)] * (v.type.ndim - used) if item is Ellipsis else [item]:
             a = len(starts)
             n = v.type.shape[a]
-            start, size, step = slice_extent(item if isinstance(item, slice) else slice(None), n)
-            if isinstance(item, slice):
+            start, size, step = slice_extent(part if isinstance(part, slice) else slice(None), n)
+            if isinstance(part, slice):
                 layout.append(a)
             else:
                 layout.append(-2)
-                position = _static_position(item, n, a)
+                position = _static_position(part, n, a)
                 if position is not None:
                     start, size = position, 1
                     dropped.append(a)
                 else:
-                    gathered[a] = item if isinstance(item, Variable) else as_variable(item)
+                    gathered[a] = as_variable(part)
             starts.append(start)
             sizes.append(size)
             steps.append(step)
         if item is Ellipsis and v.type.ndim == used:
             layout.append(-3)  # it separates advanced indices even where it stands for no axis
-    if tuple(sizes) != v.type.shape or any(starts) or any(s != 1 for s in steps):
+    if tuple(sizes) != v.type.shape or any(s != 0 for s in starts) or any(s != 1 for s in steps):
         v = apply(Slice(tuple(starts), tuple(sizes), tuple(steps)), v)
 
     places = [k for k, entry in enumerate(layout) if entry == -2]
@@ -203,7 +202,7 @@ def check_range(index: Constant, n: int, axis: int) -> None:
 def _broadcast_labels(
     indices: Sequence[Variable], base: int
 ) -> tuple[list[Variable], tuple[tuple[int, ...], ...], tuple[Size, ...]]:
-    """Index operands broadcast among themselves: operands without stretched axes, their labels from ``base``, the shape."""
+    """Index operands broadcast among themselves: without stretched axes, their labels from ``base`` on, the shape."""
     ndim = max(v.type.ndim for v in indices)
     shape: list[Size] = [1] * ndim
     for v in indices:
@@ -234,21 +233,21 @@ def _with_sizes(v: Variable, kept: Sequence[int], sizes: Sequence[Size]) -> Vari
     return broadcast_to(reshape(v, [v.type.shape[k] for k in kept]), sizes)
 
 
-# -- take and its kin -------------------------------------------------------------------------------------------------------
+# -- take and its kin --------------------------------------------------------------------------------------------------
 
 
 def _index(what: str, indices: TensorLike) -> Variable:
     index = constant(indices, "int64") if isinstance(indices, list) and not indices else as_variable(indices)
     if index.type.dtype.kind not in "iu":
-        raise DTypeError(f"{what}: indices are integers, got {index.type}")
+        raise located(DTypeError(f"{what}: indices are integers, got {index.type}"), [index])
     return index
 
 
 def take(x: TensorLike, indices: TensorLike, axis: int | None = None, mode: str = "raise") -> Variable:
     """Elements of ``x`` along ``axis`` (of the flattened x by default) at ``indices``, as ``numpy.take``.
 
-    x: T[A.., n, B..], indices: int[I..] -> T[A.., I.., B..]. ``mode``: ``raise`` (negative indices count from the end, others
-    outside raise :class:`~symgraph.errors.IndexRangeError`), ``wrap`` (modulo n), or ``clip`` (limited to 0 .. n - 1).
+    x: T[A.., n, B..], indices: int[I..] -> T[A.., I.., B..]. ``mode``: ``raise`` (negative indices count from the end;
+    others outside raise :class:`~symgraph.errors.IndexRangeError`), ``wrap`` (modulo n), or ``clip`` (to 0 .. n - 1).
     """
     v, index = as_variable(x), _index("take", indices)
     if axis is None:
@@ -273,7 +272,7 @@ def take(x: TensorLike, indices: TensorLike, axis: int | None = None, mode: str 
 
 
 def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None = -1) -> Variable:
-    """``y[.., i, ..] = x[.., indices[.., i, ..], ..]`` along ``axis``, as ``numpy.take_along_axis``; other axes broadcast.
+    """``y[.., i, ..] = x[.., indices[.., i, ..], ..]``, as ``numpy.take_along_axis``; axes other than ``axis`` broadcast.
 
     Raises :class:`~symgraph.errors.RankError` where ranks differ, :class:`~symgraph.errors.SizeError` where sizes do.
     """
@@ -300,7 +299,7 @@ def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None = -1) -
     return apply(Gather(x_axes, (tuple(in_index),), tuple(sizes)), v, index)
 
 
-# -- additions at indices ---------------------------------------------------------------------------------------------------
+# -- additions at indices ----------------------------------------------------------------------------------------------
 
 
 def _add_where(x: TensorLike, values: TensorLike, read: Callable[[Variable], Variable]) -> Variable:
@@ -319,7 +318,7 @@ def _add_where(x: TensorLike, values: TensorLike, read: Callable[[Variable], Var
 
 
 def add_at(x: TensorLike, key: Any, values: TensorLike) -> Variable:
-    """``x`` with ``values`` added at ``x[key]``; elements indexed several times get all their values, as ``numpy.add.at``.
+    """``x`` with ``values`` added at ``x[key]``; an element indexed several times gets all values, as ``numpy.add.at``.
 
     ``key`` is anything that indexing takes; ``values`` broadcast to the shape of ``x[key]`` and take the dtype of x.
     """

@@ -13,6 +13,7 @@ from symgraph.errors import DTypeError, RankError
 from symgraph.graph import Variable
 from symgraph.op import Absence, Derivative, Op, Sample, TensorLike, apply, as_variable, constant, located, op
 from symgraph.ops.create import Iota
+from symgraph.ops.elementwise import add as add_
 from symgraph.ops.elementwise import (
     cast,
     divide,
@@ -29,7 +30,6 @@ from symgraph.ops.elementwise import (
     subtract,
     where,
 )
-from symgraph.ops.elementwise import add as add_
 from symgraph.ops.reduce import Axes, Max, OverAxes, Sum, check_nonempty, spread
 from symgraph.ops.shape import expand_dims
 from symgraph.types import Size, TensorType, as_dtype, as_size, is_float, normalize_axes, normalize_axis
@@ -214,7 +214,7 @@ class LogSumExp(OverAxes):
         return [*OverAxes.samples(self), Sample(LogSumExp((1,)), (edges,), False)]
 
 
-# -- public functions -------------------------------------------------------------------------------------------------------
+# -- public functions --------------------------------------------------------------------------------------------------
 
 
 def as_floats(x: TensorLike) -> Variable:
@@ -273,7 +273,7 @@ def silu(x: TensorLike) -> Variable:
 
 
 def gelu(x: TensorLike) -> Variable:
-    """``x * Φ(x)`` of each element, Φ the normal distribution function (Hendrycks and Gimpel, arXiv:1606.08415, eq. 1)."""
+    """``x * Φ(x)`` of each element, Φ the normal distribution function (Hendrycks and Gimpel, arXiv:1606.08415)."""
     v = as_floats(x)
     # erfc keeps its relative accuracy where 1 + erf cancels.
     return multiply(multiply(v, 0.5), erfc(multiply(v, -math.sqrt(0.5))))

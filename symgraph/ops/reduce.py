@@ -139,9 +139,9 @@ class Sum(Reduction):
 class Prod(Reduction):
     """Product of x over ``axes``; float16 is multiplied in float32.   x: T[S] -> T[S without axes]
 
-    The derivative multiplies the cotangent with the product of the *other* elements. That is itself a product, so the rule
-    is closed, and exact where elements are zero, to every order. It takes n·log n work for a static size n and n² work for a
-    symbolic one, without storing the n² factors once fused.
+    The derivative multiplies the cotangent with the product of the *other* elements. That is itself a product, so the
+    rule is closed, and exact where elements are zero, to every order. It takes work in proportion to n for a static size
+    n, and to n² for a symbolic one (without storing n² factors, once fused).
     """
 
     axes: tuple[int, ...]
@@ -322,7 +322,7 @@ class All(Logical):
         return np.asarray(np.all(x, axis=self.axes))
 
 
-# -- where the extremum is --------------------------------------------------------------------------------------------------
+# -- where the extremum is ---------------------------------------------------------------------------------------------
 
 
 def located_extremum(kind: str, index: ix.Index, x: ix.Tensor, axis: int) -> ix.Expr:
@@ -376,7 +376,7 @@ def _position_cases() -> list[tuple[int, NDArray[Any]]]:
 
 @op
 class ArgMax(Position):
-    """The first position of the largest element along ``axis``, or of the first nan.   x: T[S] -> int64[S without axis]"""
+    """First position of the largest element along ``axis``, or of the first nan.   x: T[S] -> int64[S without axis]"""
 
     axis: int
     kind = "argmax"
@@ -387,7 +387,7 @@ class ArgMax(Position):
 
 @op
 class ArgMin(Position):
-    """The first position of the smallest element along ``axis``, or of the first nan.   x: T[S] -> int64[S without axis]"""
+    """First position of the smallest element along ``axis``, or of the first nan.   x: T[S] -> int64[S without axis]"""
 
     axis: int
     kind = "argmin"
@@ -449,7 +449,7 @@ class MaxAndArgmax(Op):
         return [Sample(MaxAndArgmax(axis), (x,), bool(np.isfinite(x).all())) for axis, x in _position_cases()]
 
 
-# -- public functions -------------------------------------------------------------------------------------------------------
+# -- public functions --------------------------------------------------------------------------------------------------
 
 
 def _reduce(make: type[Op], v: Variable, axis: Axes, keepdims: bool) -> Variable:
@@ -479,7 +479,7 @@ def sum(x: TensorLike, axis: Axes = None, dtype: Any = None, keepdims: bool = Fa
 
 
 def prod(x: TensorLike, axis: Axes = None, dtype: Any = None, keepdims: bool = False) -> Variable:
-    """Product over ``axis``, as ``numpy.prod``; dtypes as of :func:`sum`. Derivatives are exact where elements are 0."""
+    """Product over ``axis``, as ``numpy.prod``; dtypes as of :func:`sum`. Derivatives are exact at zeros."""
     v = as_variable(x)
     return _reduce(Prod, cast(v, _total_dtype(v.type.dtype) if dtype is None else dtype), axis, keepdims)
 
@@ -523,14 +523,14 @@ def _one_axis(what: str, x: TensorLike, axis: int | None) -> tuple[Variable, int
 
 
 def argmax(x: TensorLike, axis: int | None = None, keepdims: bool = False) -> Variable:
-    """First position of the largest element along ``axis`` (of the flattened x by default), as ``numpy.argmax``: int64."""
+    """First position of the largest element along ``axis`` (of the flattened x by default): int64."""
     v, axis, gone = _one_axis("argmax", x, axis)
     out = apply(ArgMax(axis), v)
     return expand_dims(out, gone) if keepdims else out
 
 
 def argmin(x: TensorLike, axis: int | None = None, keepdims: bool = False) -> Variable:
-    """First position of the smallest element along ``axis`` (of the flattened x by default), as ``numpy.argmin``: int64."""
+    """First position of the smallest element along ``axis`` (of the flattened x by default): int64."""
     v, axis, gone = _one_axis("argmin", x, axis)
     out = apply(ArgMin(axis), v)
     return expand_dims(out, gone) if keepdims else out
