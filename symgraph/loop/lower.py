@@ -123,7 +123,7 @@ class _Lowering:
 
     def coalesce(self) -> None:
         """Find neighbouring indices that every access uses as neighbours: they become one loop."""
-        accesses: list[tuple[ix.Expr, ...]] = []
+        accesses: list[tuple[tuple[ix.Expr, ...], tuple[Size, ...]]] = []  # index, and shape of what is indexed
         taken: set[ix.Expr] = set()  # used as a value, or in arithmetic
         groups: list[tuple[ix.Expr, ...]] = []
         seen: set[ix.Expr] = set()
@@ -136,13 +136,13 @@ class _Lowering:
             groups.append(r.indices[self.kernel.depth :])
             self.extents.update(zip(r.indices, r.shape, strict=True))
             if r.write is None:
-                accesses.append(tuple(self.same.get(i, i) for i in r.indices))
+                accesses.append((tuple(self.same.get(i, i) for i in r.indices), r.shape))
                 stack.extend(r.values)
             else:
-                accesses.append(tuple(ix.resolve(e) for e in r.values[:-1]))
+                accesses.append((tuple(ix.resolve(e) for e in r.values[:-1]), r.variables[0].type.shape))
                 stack.append(r.values[-1])
-        for a in list(accesses):
-            for e in a:
+        for index, _ in list(accesses):
+            for e in index:
                 if e.fn != "index":
                     stack.append(e)
         while stack:
@@ -154,7 +154,7 @@ class _Lowering:
                 taken.add(self.same.get(e, e))
             elif isinstance(e, ix.Access):
                 entries = tuple(ix.resolve(a) for a in e.args)
-                accesses.append(tuple(self.same.get(a, a) for a in entries))
+                accesses.append((tuple(self.same.get(a, a) for a in entries), e.variable.type.shape))
                 stack.extend(a for a in entries if a.fn != "index")
             else:
                 if e.fn == "reduce":
@@ -168,7 +168,7 @@ class _Lowering:
             for x, y in zip(group, group[1:], strict=False):
                 if x in taken or y in taken or (self.kernel.roots[0].accumulates and group is common):
                     continue
-                if all(_neighbours(a, x, y) for a in accesses):
+                if all(_neighbours(index, shape, x, y, self.extents[y]) for index, shape in accesses):
                     self.skip.add(x)
         for group in groups:
             extent: Size = 1
@@ -489,11 +489,11 @@ def _serialize(body: Sequence[ir.Statement]) -> None:
             _serialize(s.body)
 
 
-def _neighbours(access: tuple[ix.Expr, ...], x: ix.Expr, y: ix.Expr) -> bool:
-    """Whether an access uses neither index, or both side by side."""
+def _neighbours(access: tuple[ix.Expr, ...], shape: tuple[Size, ...], x: ix.Expr, y: ix.Expr, extent: Size) -> bool:
+    """Whether an access uses neither index, or both side by side and the whole of the second axis."""
     at = [k for k, e in enumerate(access) if e is x]
     after = [k for k, e in enumerate(access) if e is y]
-    return (not at and not after) or (len(at) == 1 and after == [at[0] + 1])
+    return (not at and not after) or (len(at) == 1 and after == [at[0] + 1] and shape[after[0]] == extent)
 
 
 def _call(fn: str, *args: ix.Expr, dtype: np.dtype[Any] | None = None) -> ix.Expr:
