@@ -2,8 +2,8 @@
 
     python kernels/tools/fit_polynomials.py > kernels/symgraph_kernels/cpu/polynomials.py
 
-Each is a weighted minimax polynomial by Remez exchange in 50-digit arithmetic (mpmath), its coefficients then rounded to
-the target format.
+Each is a weighted minimax polynomial by Remez exchange in 50-digit arithmetic (mpmath), its coefficients then rounded
+to the target format.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from mpmath import atanh, cos, erf, erfc, expm1, log, mp, mpf, pi, sin, sqrt
+from mpmath import asin, atan, atanh, cos, erf, erfc, expm1, log, mp, mpf, pi, sin, sqrt
 
 mp.dps = 50
 Function = Callable[[Any], Any]
@@ -181,6 +181,26 @@ TABLE: list[tuple[str, str, Function, Function, float, float, int, int]] = [
         3,
     ),
     (
+        "ATAN",
+        "(atan(t) - t) / t**3 in z = t**2, |t| <= tan(pi/8); error relative to atan(t)",
+        lambda z: (atan(sqrt(z)) - sqrt(z)) / (z * sqrt(z)),
+        lambda z: z * sqrt(z) / atan(sqrt(z)),
+        1e-12,
+        0.17158,
+        11,
+        5,
+    ),
+    (
+        "ASIN",
+        "(asin(s) - s) / s**3 in z = s**2, |s| <= 1/2; error relative to asin(s)",
+        lambda z: (asin(sqrt(z)) - sqrt(z)) / (z * sqrt(z)),
+        lambda z: z * sqrt(z) / asin(sqrt(z)),
+        1e-12,
+        0.25,
+        13,
+        5,
+    ),
+    (
         "ERF",
         "erf(x) / x - 1 in z = x**2, |x| <= 1; error relative to erf(x)",
         lambda z: erf(sqrt(z)) / sqrt(z) - 1,
@@ -226,6 +246,8 @@ PARTS: list[tuple[str, str, Any, tuple[int, ...], bool]] = [
     ("TWO_LOG2_E", "2 / ln 2", 2 / log(2), (53,), False),
     ("TWO_THIRDS_LOG2_E", "2 / (3 ln 2)", 2 / (3 * log(2)), (53,), False),
     ("HALF_PI", "pi / 2 in three parts of full precision", pi / 2, (53, 53), False),
+    ("QUARTER_PI", "pi / 4, the first part short enough for exact products with 0 to 4", pi / 4, (50,), False),
+    ("QUARTER_PI_F32", "pi / 4, float32", pi / 4, (21,), True),
     ("HALF_PI_F32", "pi / 2 in three parts of full precision, float32", pi / 2, (24, 24), True),
 ]
 

@@ -112,7 +112,7 @@ REFERENCE: dict[str, Callable[..., Array]] = {
     "mul_reassoc": np.multiply,
 }
 VALUES = (0.0, 1.0, 0.5, 0.1, 1.5, 2.5, 2.0, 3.0, 7.25, 1e-310, 1e-40, 1e17, 3e38, np.inf)
-INTEGERS = (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64)
+INTEGERS = (np.int8, np.int32, np.int64, np.uint8, np.uint64)
 
 
 @cache

@@ -329,16 +329,7 @@ def _fma(typingctx: Any, a: Any, b: Any, c: Any) -> tuple[Any, Codegen]:
 
 _ALL = FLOATS + INTEGERS + BOOLEANS
 _LIBM = {
-    "tan": ("tan", 1),
-    "arcsin": ("asin", 1),
-    "arccos": ("acos", 1),
-    "arctan": ("atan", 1),
-    "arctan2": ("atan2", 2),
-    "arcsinh": ("asinh", 1),
-    "arccosh": ("acosh", 1),
-    "arctanh": ("atanh", 1),
     "cbrt": ("cbrt", 1),
-    "hypot": ("hypot", 2),
     "gammaln": ("lgamma", 1),
 }
 _INTRINSICS = {"sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "rint"}
@@ -351,7 +342,7 @@ def _table() -> dict[str, Any]:
     for name, llvm_name in _INTRINSICS.items():
         table[name] = define(name, 1, _llvm(llvm_name))
     for name, write in VECTOR.items():
-        arity = 2 if name in ("power", "logaddexp") else 1
+        arity = 2 if name in ("power", "logaddexp", "arctan2", "hypot") else 1
         table[name] = define(name, arity, _lane(write))
     table["gamma"] = define("gamma", 1, _lane(_gamma))
     table["copysign"] = define("copysign", 2, _llvm("copysign"))

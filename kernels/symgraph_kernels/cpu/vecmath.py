@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from symgraph_kernels.cpu import vecmath_erf, vecmath_exp, vecmath_log, vecmath_power, vecmath_trig
+from symgraph_kernels.cpu import vecmath_erf, vecmath_exp, vecmath_inverse, vecmath_log, vecmath_power, vecmath_trig
 from symgraph_kernels.cpu.vecmath_lane import Lane, Value
 
 Writer = Callable[..., Value]
@@ -36,6 +36,15 @@ VECTOR: dict[str, Writer] = {
     "log1p": vecmath_log.log1p,
     "sin": vecmath_trig.sin,
     "cos": vecmath_trig.cos,
+    "tan": vecmath_trig.tan,
+    "arcsin": vecmath_inverse.arcsin,
+    "arccos": vecmath_inverse.arccos,
+    "arctan": vecmath_inverse.arctan,
+    "arctan2": vecmath_inverse.arctan2,
+    "arcsinh": vecmath_inverse.arcsinh,
+    "arccosh": vecmath_inverse.arccosh,
+    "arctanh": vecmath_inverse.arctanh,
+    "hypot": vecmath_inverse.hypot,
     "sinh": vecmath_exp.sinh,
     "cosh": vecmath_exp.cosh,
     "tanh": vecmath_exp.tanh,

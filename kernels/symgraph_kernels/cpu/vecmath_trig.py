@@ -1,9 +1,11 @@
-"""sin and cos: x - k pi/2 in double-double (Cody and Waite, three parts of pi/2), two polynomials, one chosen by k.
+"""sin, cos and tan: x - k pi/2 in double-double (Cody and Waite, three parts of pi/2), then two polynomials.
 
-Good for |x| below `LIMIT`; what lies beyond is the business of `huge`.
+Good for |x| below `limit`; what lies beyond is the business of `huge`.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from symgraph_kernels.cpu import polynomials as poly
 from symgraph_kernels.cpu.vecmath_huge import huge
@@ -29,8 +31,15 @@ def reduce_trig(f: Lane, x: Value) -> tuple[Value, Value, Value]:
     return high, low, rounded
 
 
-def _sine(f: Lane, x: Value, quarters: int) -> Value:
-    """sin(x + quarters * pi / 2)."""
+class Pair(NamedTuple):
+    """Sine and cosine of the reduced argument, and the quadrant in the low bits of an integer."""
+
+    sin: Value
+    cos: Value
+    quadrant: Value
+
+
+def _pair(f: Lane, x: Value) -> Pair:
     r, low, rounded = reduce_trig(f, x)
     z = f.mul(r, r)
     zz = f.mul(z, z)
@@ -42,11 +51,20 @@ def _sine(f: Lane, x: Value, quarters: int) -> Value:
     # what the rounding of 1 - z/2 lost, and -r * low
     lost = f.mad(f.neg(r), low, f.sub(f.sub(1.0, one), half))
     cos = f.add(one, f.mad(zz, c, lost))
+    return Pair(sin, cos, f.to_bits(rounded))
+
+
+def _is_odd(f: Lane, q: Value) -> Value:
+    return f.b.icmp_signed("!=", f.b.and_(q, f.ci(1)), f.ci(0))
+
+
+def _sine(f: Lane, x: Value, quarters: int) -> Value:
+    """sin(x + quarters * pi / 2)."""
+    sin, cos, q = _pair(f, x)
     b = f.b
-    q = f.to_bits(rounded)
     if quarters:
         q = b.add(q, f.ci(quarters))
-    odd = b.icmp_signed("!=", b.and_(q, f.ci(1)), f.ci(0))
+    odd = _is_odd(f, q)
     sign = b.shl(b.and_(q, f.ci(2)), f.ci(f.bits - 2))
     return f.from_bits(b.xor(f.to_bits(f.select(odd, cos, sin)), sign))
 
@@ -59,3 +77,11 @@ def sin(f: Lane, x: Value) -> Value:
 
 def cos(f: Lane, x: Value) -> Value:
     return huge(f, "cos", x, limit(f), _sine(f, x, 1))
+
+
+def tan(f: Lane, x: Value) -> Value:
+    sin, cos, q = _pair(f, x)
+    odd = _is_odd(f, q)
+    ratio = f.div(f.select(odd, f.neg(cos), sin), f.select(odd, sin, cos))
+    result = f.select(f.cmp("<", f.abs(x), 2.0**-27 if f.double else 2.0**-13), x, ratio)
+    return huge(f, "tan", x, limit(f), result)
