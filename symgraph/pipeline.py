@@ -14,12 +14,15 @@ from symgraph import source
 from symgraph.errors import CheckError, FormatError, SymgraphError
 from symgraph.graph import Graph, Interner, Variable
 from symgraph.passes import Context
+from symgraph.passes.accumulate import accumulate
 from symgraph.passes.contractions import contractions
 from symgraph.passes.dce import dce
+from symgraph.passes.decompose import decompose
 from symgraph.passes.fold import fold
 from symgraph.passes.intern import intern
 from symgraph.passes.rules import apply_rules
 from symgraph.rewrite.canonicalize import CANONICALIZE
+from symgraph.rewrite.stabilize import STABILIZE
 
 
 class Pass(NamedTuple):
@@ -44,10 +47,18 @@ def canonicalize(graph: Graph, context: Context) -> Graph:
     return apply_rules(graph, context, CANONICALIZE)
 
 
+def stabilize(graph: Graph, context: Context) -> Graph:
+    """Replace expressions that overflow, underflow or cancel by ones that do not."""
+    return apply_rules(graph, context, STABILIZE + CANONICALIZE)
+
+
 GRAPH_PASSES: Final[tuple[Pass, ...]] = (
     Pass(intern, "first, so that every later pass does its work once for equal expressions, on a copy of its own"),
     Pass(fold, "before the rules, which look for numbers"),
     Pass(canonicalize, "before the rules that look for larger forms, so that they need to know one spelling only"),
+    Pass(stabilize, "before anything is decomposed: it looks for softmax and its kin as the user wrote them"),
+    Pass(decompose, "after stabilization, which knows the large operations; before the sums are gathered"),
+    Pass(accumulate, "after all rewriting, which knows sums of two; it depends on what uses each sum"),
     Pass(contractions, "after all rules, since none knows the forms that a library wants"),
     Pass(dce, "last, when nothing is rewritten any more"),
 )

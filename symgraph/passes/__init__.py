@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from symgraph.graph import Interner
+from symgraph.graph import Apply, Interner, Variable
+from symgraph.op import Op
 from symgraph.source import Sources
 
 
@@ -26,3 +27,11 @@ class Context:
     strict: bool = False
     fired: Counter[str] = field(default_factory=Counter)
     log: list[tuple[str, Sources]] = field(default_factory=list)
+
+    def make(self, op: Op, inputs: tuple[Variable, ...], like: Apply) -> Apply:
+        """The node ``op(*inputs)`` with the types and source lines of ``like``; an equal one that exists is used again."""
+        found = self.interner.find(op, inputs)
+        if found is None:
+            found = Apply(op, inputs, [v.type for v in like.outputs], like.sources)
+            self.interner.add(found)
+        return found

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from symgraph.graph import Graph
+from symgraph.graph import Constant, Graph
 from symgraph.passes import Context
 from symgraph.passes.rules import apply_rules
 
 
 def fold(graph: Graph, context: Context) -> Graph:
     """Replace nodes of constants by their values, within the limits of :mod:`symgraph.rewrite.constants`."""
-    return apply_rules(graph, context, ())
+    if any(all(type(v) is Constant for v in node.inputs) for node in graph.nodes):
+        return apply_rules(graph, context, ())
+    return graph

@@ -14,6 +14,7 @@ from symgraph.ops.shape import AssertShape, Broadcast, broadcast_to
 
 # Larger values are folded only where they are no larger than what they are made of: a program must not grow by folding.
 LARGEST_BYTES: Final = 1 << 16
+_WORD: Final = 8
 
 
 def folded_outputs(node: Apply) -> list[Variable] | None:
@@ -35,7 +36,8 @@ def folded_outputs(node: Apply) -> list[Variable] | None:
         if not all(isinstance(s, int) for s in v.type.shape):
             return None
         wanted += math.prod(v.type.shape) * v.type.dtype.itemsize  # type: ignore[arg-type]
-    if wanted > max(LARGEST_BYTES, given if node.inputs else 0):
+    # An array that follows from its sizes alone is made where it is used.
+    if wanted > (max(LARGEST_BYTES, given) if node.inputs else _WORD):
         return None
     try:
         with np.errstate(all="ignore"):

@@ -43,6 +43,7 @@ Float: TypeAlias = Annotated[Any, "f"]
 Integer: TypeAlias = Annotated[Any, "iu"]
 Boolean: TypeAlias = Annotated[Any, "b"]
 Number: TypeAlias = Annotated[Any, "fiu"]
+Signed: TypeAlias = Annotated[Any, "fi"]
 Scalar: TypeAlias = Annotated[Any, "constant"]
 
 TAGS: Final = ("exact", "real-equal", "reassociates", "widens domain")
@@ -256,7 +257,10 @@ def _equation(
     hints = get_type_hints(function, include_extras=True)
     hints.pop("return", None)
     kinds = tuple(_kinds(h) for h in hints.values())
+    # Constants beside integers are integers, and whatever else has no kind of its own is a float.
     examples = {"iu": np.dtype("int64"), "b": np.dtype("bool")}
+    if "iu" in kinds:
+        examples[""] = examples["iu"]
     with source.attributed_to(frozenset()):
         slots = [Variable(TensorType(examples.get(k, np.dtype("float64")), ())) for k in kinds]
         left, right = function(*slots)
