@@ -200,10 +200,10 @@ from symgraph.types import (
 )
 
 if TYPE_CHECKING:
-    from symgraph.autodiff.forward import jvp
+    from symgraph.autodiff.forward import hvp, jvp
     from symgraph.autodiff.reverse import grad, vjp
-    from symgraph.batching import vmap
-    from symgraph.printing import debugprint
+    from symgraph.batching import vectorize, vmap
+    from symgraph.printing import debugprint, parse_graph, print_graph
     from symgraph.runtime.function import Function, function
 
     __version__: str
@@ -215,8 +215,12 @@ _LAZY = {
     "grad": "symgraph.autodiff.reverse",
     "vjp": "symgraph.autodiff.reverse",
     "jvp": "symgraph.autodiff.forward",
+    "hvp": "symgraph.autodiff.forward",
     "vmap": "symgraph.batching",
+    "vectorize": "symgraph.batching",
     "debugprint": "symgraph.printing",
+    "print_graph": "symgraph.printing",
+    "parse_graph": "symgraph.printing",
 }
 
 
@@ -314,6 +318,7 @@ __all__ = [
     "grad",
     "greater",
     "greater_equal",
+    "hvp",
     "hypot",
     "inner",
     "invert",
@@ -359,9 +364,11 @@ __all__ = [
     "ops",
     "outer",
     "pad",
+    "parse_graph",
     "positive",
     "pow",
     "power",
+    "print_graph",
     "prod",
     "ravel",
     "reciprocal",
@@ -408,6 +415,7 @@ __all__ = [
     "var",
     "vecdot",
     "vector",
+    "vectorize",
     "vjp",
     "vmap",
     "where",

@@ -219,16 +219,6 @@ def reduce(kind: str, sizes: Sequence[Size], body: Callable[[Index], Expr], dtyp
 
 @dataclass(frozen=True, eq=False)
 class Write:
-    """A scatter: for each index of ``space``, ``value`` is stored at, or added to, ``at``."""
-
-    space: tuple[Size, ...]
-    at: Callable[[Index], Index]
-    value: Callable[[Index], Expr]
-    mode: str = "add"
-
-
-@dataclass(frozen=True, eq=False)
-class Write:
     """A scatter's stores: for each ``index`` into ``space``, ``value(index)`` goes to the output's element ``at(index)``.
 
     The output starts as zeros. ``mode`` is ``add`` where several indices may meet in one element, and ``set`` where none do.
@@ -237,4 +227,4 @@ class Write:
     space: tuple[Size, ...]
     at: Callable[[Index], Index]
     value: Callable[[Index], Expr]
-    mode: Literal["set", "add"]
+    mode: Literal["set", "add"] = "add"

@@ -27,8 +27,8 @@ class Contract(Op):
     """``y[out] = sum over the other labels of a[lhs] * b[rhs]``: labels are numbers that name axes.
 
     a: T[sizes of lhs], b: T[sizes of rhs] -> T[sizes of out]. The labels of an operand are distinct, and each label
-    belongs to at least two of lhs, rhs, out; so the transpose in either operand is a contraction again. float16 is summed
-    in float32; for truth values, product and sum are "and" and "or".
+    belongs to at least two of lhs, rhs, out, so the transpose in either operand is a contraction again. float16 is
+    summed in float32; for truth values, product and sum are "and" and "or".
     """
 
     lhs: Labels
@@ -70,7 +70,7 @@ class Contract(Op):
             product = np.matmul(arranged(a, self.lhs, rows, summed), arranged(b, self.rhs, summed, columns))
         made = (*stacked, *rows, *columns)
         product = product.reshape([sizes[k] for k in made]).transpose([made.index(k) for k in self.out])
-        return product.astype(a.dtype)
+        return np.asarray(product.astype(a.dtype))
 
     def transpose(self, ct: Variable, inputs: Sequence[Variable]) -> Sequence[Derivative]:
         a, b = inputs
@@ -84,7 +84,7 @@ class Contract(Op):
         lhs, rhs = ((label, *k) if flag else k for k, flag in zip((self.lhs, self.rhs), batched, strict=True))
         return [apply(Contract(lhs, rhs, (label, *self.out)), *inputs)]
 
-    def lower(self, index: ix.Index, a: ix.Tensor, b: ix.Tensor) -> ix.Expr:  # type: ignore[override]
+    def lower(self, index: ix.Index, a: ix.Tensor, b: ix.Tensor) -> ix.Expr:
         kept = dict(zip(self.out, index, strict=True))
         sizes = dict(zip(self.lhs, a.shape, strict=True))
         summed = [k for k in self.lhs if k not in kept]
@@ -191,7 +191,7 @@ def _check_inner(what: str, a: Variable, axis_a: int, b: Variable, axis_b: int) 
 
 
 def tensordot(x: TensorLike, y: TensorLike, axes: int | Sequence[Any] = 2) -> Variable:
-    """Sum of products over pairs of axes, as ``numpy.tensordot``: the last ``axes`` of x with y's first, or given ones."""
+    """Sum of products over pairs of axes, as ``numpy.tensordot``: the last ``axes`` of x, the first of y, or pairs."""
     a, b = as_variable(x), as_variable(y)
     m, n = a.type.ndim, b.type.ndim
     if isinstance(axes, int | np.integer):
@@ -214,7 +214,7 @@ def tensordot(x: TensorLike, y: TensorLike, axes: int | Sequence[Any] = 2) -> Va
 
 
 def dot(x: TensorLike, y: TensorLike) -> Variable:
-    """``numpy.dot``: the product for a 0-d operand, else the sum over x's last axis and y's last but one, or only, axis."""
+    """``numpy.dot``: the product for a 0-d operand, else the sum over x's last and y's last but one, or only, axis."""
     a, b = as_variable(x), as_variable(y)
     if a.type.ndim == 0 or b.type.ndim == 0:
         return multiply(x, y)
@@ -233,7 +233,7 @@ def inner(x: TensorLike, y: TensorLike) -> Variable:
 
 
 def outer(x: TensorLike, y: TensorLike) -> Variable:
-    """Products of each element of x with each of y, as ``numpy.outer``: T[m], T[n] -> T[m, n]; operands are flattened."""
+    """Products of each element of x with each of y, as ``numpy.outer``: T[m], T[n] -> T[m, n], flattened first."""
     return contract("outer", ravel(x), (0,), ravel(y), (1,), (0, 1))
 
 

@@ -57,7 +57,7 @@ class Iota(Nullary):
         place = [n if a == self.axis else 1 for a, n in enumerate(shape)]
         return np.broadcast_to(np.arange(shape[self.axis]).astype(self.dtype).reshape(place), shape)
 
-    def lower(self, index: ix.Index) -> ix.Expr:  # type: ignore[override]
+    def lower(self, index: ix.Index) -> ix.Expr:
         return ix.cast(index[self.axis], self.dtype)
 
     def samples(self) -> list[Sample]:
@@ -77,7 +77,7 @@ class SizeOf(Nullary):
     def reference(self) -> NDArray[Any]:  # type: ignore[override]
         return np.array(int(self.size), dtype="int64")
 
-    def lower(self, index: ix.Index) -> ix.Expr:  # type: ignore[override]
+    def lower(self, index: ix.Index) -> ix.Expr:
         return ix.size_value(self.size)
 
     def samples(self) -> list[Sample]:
@@ -204,7 +204,7 @@ def arange(
     is int64 where all are ints or sizes, else float64, unless ``dtype`` is given.
     """
     first, last = (0, start) if stop is None else (start, stop)
-    given = (first, last, step)
+    given: tuple[Any, ...] = (first, last, step)
     for value in given:
         if not isinstance(value, int | float | np.integer | np.floating | Dim) or isinstance(value, bool):
             raise DTypeError(f"arange: bounds are numbers or sizes, got {value!r}   {source.show(source.current())}")

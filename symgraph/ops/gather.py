@@ -1,9 +1,9 @@
 """Gather and its transpose, the adding scatter, in label form: both are closed under differentiation and batching.
 
 A *label* is a number that names an axis of the result. Each axis of ``x`` is walked either by a label or by an index
-operand; each axis of an index operand is walked by a label. ``take`` of a matrix's rows is ``out[1, 0] = x[idx[1], 0]``,
-that is ``x_axes=(-1, 0)`` (the entry ``-1 - k`` stands for index operand ``k``), ``index_axes=((1,),)``, ``out=(1, 0)``.
-A label that walks two axes of ``x`` takes a diagonal.
+operand; each axis of an index operand is walked by a label. ``take`` of a matrix's rows, ``out[1, 0] = x[idx[1], 0]``,
+has ``x_axes=(-1, 0)`` (the entry ``-1 - k`` stands for index operand ``k``), ``index_axes=((1,),)``, ``out=(1, 0)``. A
+label that walks two axes of ``x`` takes a diagonal.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class Gather(Op):
         )
         return [apply(Gather(x_axes, index_axes, (label, *self.out)), *inputs)]
 
-    def lower(self, index: ix.Index, x: ix.Tensor, *indices: ix.Tensor) -> ix.Expr:  # type: ignore[override]
+    def lower(self, index: ix.Index, x: ix.Tensor, *indices: ix.Tensor) -> ix.Expr:
         return x[_element(index, x.shape, self.x_axes, self.index_axes, self.out, indices)]
 
     def samples(self) -> list[Sample]:

@@ -27,7 +27,7 @@ def slice_extent(bounds: slice, n: Size) -> tuple[Size, Size, int]:
     """Start, size and step of a Python slice of an axis of size ``n``, exact for every value of a symbolic ``n``.
 
     A negative int counts from the end. A bound that is a symbolic size is a position: below 0 it stands for 0 (for -1
-    where the step is negative), it does not count from the end. Raises :class:`~symgraph.errors.DTypeError` for any other
+    where the step is negative), it does not count from the end. Raises :class:`~symgraph.errors.DTypeError` for another
     bound.
     """
     step = 1 if bounds.step is None else bounds.step
@@ -75,8 +75,9 @@ def _least(sizes: Sequence[Size]) -> Size:
 def getitem(x: TensorLike, key: Any) -> Variable:
     """``x[key]``: ints, slices, None, Ellipsis, and integer arrays or variables (NumPy's advanced indexing).
 
-    Raises :class:`~symgraph.errors.IndexRangeError` for an int or a constant array outside a static axis, when the graph
-    is built; other indices are checked when it runs, where the result has elements. Raises :class:`~symgraph.errors.RankError` for too many indices, and
+    Raises :class:`~symgraph.errors.IndexRangeError` for an int or a constant array outside a static axis, when the
+    graph is built; other indices are checked when it runs, where the result has elements. Raises
+    :class:`~symgraph.errors.RankError` for too many indices, and
     :class:`~symgraph.errors.DTypeError` for what is not an index; boolean masks are none, since the size of the result
     would depend on values.
     """
@@ -272,7 +273,7 @@ def take(x: TensorLike, indices: TensorLike, axis: int | None = None, mode: str 
 
 
 def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None = -1) -> Variable:
-    """``y[.., i, ..] = x[.., indices[.., i, ..], ..]``, as ``numpy.take_along_axis``; axes other than ``axis`` broadcast.
+    """``y[.., i, ..] = x[.., indices[.., i, ..], ..]``, as ``numpy.take_along_axis``; the other axes broadcast.
 
     Raises :class:`~symgraph.errors.RankError` where ranks differ, :class:`~symgraph.errors.SizeError` where sizes do.
     """

@@ -89,8 +89,8 @@ def pad(x: TensorLike, pad_width: Any, mode: str = "constant", constant_values: 
 
     Args:
         pad_width: ``n``, ``(before, after)``, or one such pair per axis; ints or sizes.
-        mode: ``constant``, ``edge``, ``reflect`` (mirrored at the edge element), ``symmetric`` (mirrored, edge repeated),
-            or ``wrap`` (periodic).
+        mode: ``constant``, ``edge``, ``reflect`` (mirrored at the edge element), ``symmetric`` (mirrored, the edge
+            repeated), or ``wrap`` (periodic).
         constant_values: for ``constant``: a value, or values before and after, or such a pair per axis.
 
     Raises :class:`~symgraph.errors.SizeError` for negative widths, and where there is nothing to repeat.
@@ -140,7 +140,7 @@ def _pairs(what: str, given: Any, v: Variable) -> list[tuple[Any, Any]]:
     pairs = pairs * v.type.ndim if len(pairs) == 1 else pairs
     if len(pairs) != v.type.ndim or any(len(p) != 2 for p in pairs):
         raise located(RankError(f"{what}: {given!r} is not a pair for each of {v.type.ndim} axes"), [v])
-    return pairs  # type: ignore[return-value]
+    return pairs
 
 
 # -- repetition --------------------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ class Reduction(OverAxes):
 
     kind: ClassVar[str]
 
-    def lower(self, index: ix.Index, x: ix.Tensor) -> ix.Expr:  # type: ignore[override]
+    def lower(self, index: ix.Index, x: ix.Tensor) -> ix.Expr:
         return reduced(self.kind, index, x, self.axes)
 
 
@@ -140,8 +140,8 @@ class Prod(Reduction):
     """Product of x over ``axes``; float16 is multiplied in float32.   x: T[S] -> T[S without axes]
 
     The derivative multiplies the cotangent with the product of the *other* elements. That is itself a product, so the
-    rule is closed, and exact where elements are zero, to every order. It takes work in proportion to n for a static size
-    n, and to n² for a symbolic one (without storing n² factors, once fused).
+    rule is closed, and exact where elements are zero, to every order. It takes work in proportion to n for a static
+    size n, and to n² for a symbolic one (without storing n² factors, once fused).
     """
 
     axes: tuple[int, ...]
@@ -360,7 +360,7 @@ class Position(Op):
     def batch(self, inputs: Sequence[Variable], batched: Sequence[bool]) -> Sequence[Variable]:
         return [apply(type(self)(self.axis + 1), inputs[0])]  # type: ignore[call-arg]
 
-    def lower(self, index: ix.Index, x: ix.Tensor) -> ix.Expr:  # type: ignore[override]
+    def lower(self, index: ix.Index, x: ix.Tensor) -> ix.Expr:
         return located_extremum(self.kind, index, x, self.axis)
 
     def samples(self) -> list[Sample]:
@@ -442,7 +442,7 @@ class MaxAndArgmax(Op):
     def batch(self, inputs: Sequence[Variable], batched: Sequence[bool]) -> Sequence[Variable]:
         return apply_node(MaxAndArgmax(self.axis + 1), inputs).outputs
 
-    def lower(self, index: ix.Index, x: ix.Tensor) -> tuple[ix.Expr, ix.Expr]:  # type: ignore[override]
+    def lower(self, index: ix.Index, x: ix.Tensor) -> tuple[ix.Expr, ix.Expr]:
         return reduced("maximum", index, x, (self.axis,)), located_extremum("argmax", index, x, self.axis)
 
     def samples(self) -> list[Sample]:
