@@ -1,0 +1,1 @@
+"""symgraph beside its peers: ``python -m benchmarks``."""

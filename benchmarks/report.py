@@ -1,0 +1,116 @@
+"""Tables: printed as they are measured, and written to docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from benchmarks.harness import Row
+
+PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "jax", "torch", "pytensor", "numexpr", "casadi", "autograd")
+UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
+
+
+@dataclass
+class Line:
+    """One contender on one case."""
+
+    contender: str
+    columns: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass
+class Table:
+    """One case of a row: a line for each contender."""
+
+    row: Row
+    case: str
+    units: Mapping[str, str]
+    lines: list[Line] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> str:
+        """symgraph's first column against the best peer's, and against the floors'."""
+        key = next(iter(self.units))
+        found = {x.contender: x.columns[key] for x in self.lines if key in x.columns}
+        mine = found.pop("symgraph", None)
+        peers = {name: v for name, v in found.items() if name not in self.row.floors}
+        parts = []
+        if mine is not None:
+            if peers:
+                best = min(peers, key=lambda name: peers[name])
+                if peers[best] > 0:
+                    parts.append(f"symgraph / best peer ({best}) = {mine / peers[best]:.2f}")
+            parts += [f"symgraph / {f} = {mine / found[f]:.2f}" for f in self.row.floors if found.get(f)]
+        return "; ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in a unit that suits them."""
+    scale, unit = next((u for u in UNITS if abs(seconds) >= u[0]), UNITS[-1])
+    return f"{seconds / scale:.3g} {unit}"
+
+
+def cell(value: float | None, unit: str) -> str:
+    if value is None:
+        return ""
+    if unit == "time":
+        return duration(value)
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{text} {unit}".rstrip()
+
+
+def markdown(table: Table) -> str:
+    """A table of Markdown, which is what is printed, too."""
+    rows = [["contender", *table.units, "note"]]
+    for x in table.lines:
+        rows.append([x.contender, *[cell(x.columns.get(c), u) for c, u in table.units.items()], x.note])
+    widths = [max(len(r[k]) for r in rows) for k in range(len(rows[0]))]
+    rows.insert(1, ["-" * w for w in widths])
+    text = "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) + " |" for r in rows)
+    return f"{text}\n\n{table.verdict}\n" if table.verdict else f"{text}\n"
+
+
+def machine() -> str:
+    """What the figures depend on."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        found = [x.split(":", 1)[1].strip() for x in info.read_text().splitlines() if x.startswith("model name")]
+        model = f"{found[0]}, {len(found)} cores" if found else model
+    versions = []
+    for name in PACKAGES:
+        try:
+            versions.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            versions.append(f"{name} not installed")
+    return (
+        f"{model}; {platform.system()} {platform.release()}; Python {platform.python_version()}; {', '.join(versions)}"
+    )
+
+
+def document(tables: Sequence[Table], rounds: int) -> str:
+    """The page."""
+    parts = [
+        "# Benchmarks",
+        "Written by `make bench` (`python -m benchmarks`). Each contender has its own process; all get the same inputs, and "
+        f"values are compared before anything is timed. Contenders take turns in {rounds} rounds; the columns are the "
+        "fastest call and the median one over all rounds. What is measured once per process (compiling, memory) runs in a "
+        "fresh process with empty caches. Ratios belong to one run; absolute times to the machine.",
+        f"Machine: {machine()}.",
+    ]
+    last: Row | None = None
+    for t in tables:
+        if t.row is not last:
+            parts.append(f"## {t.row.title}")
+            parts.append(
+                f"To reach: {t.row.target}. Threads: {t.row.threads}." + (f" {t.row.text}" if t.row.text else "")
+            )
+            last = t.row
+        parts.append(f"### {t.case}")
+        parts.append(markdown(t).rstrip())
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,10 @@
+"""The rows of the table, in its order."""
+
+from __future__ import annotations
+
+from benchmarks.harness import Row
+from benchmarks.rows import call, chain, cold, elementwise, layout, memory, mixture, network, sixth
+
+ROWS: dict[str, Row] = {
+    m.ROW.key: m.ROW for m in (memory, network, mixture, elementwise, cold, call, layout, chain, sixth)
+}
