@@ -56,6 +56,7 @@ class _Lowering:
         self.codes = 0
         self.same: dict[ix.Expr, ix.Expr] = {}  # a root's index -> the kernel's
         self.skip: set[ix.Expr] = set()  # indices that are folded into the next axis
+        self.units: set[ix.Expr] = set()  # indices of axes of size 1: always 0
         self.extents: dict[ix.Expr, Size] = {}
         self.loop_names: dict[ix.Expr, ix.Expr] = {}
         self.numbers: dict[Any, int] = {}
@@ -119,6 +120,10 @@ class _Lowering:
             if self.counts[n] == 1:
                 stack.extend(e.args)
 
+    def live(self, indices: Iterable[ix.Expr]) -> list[ix.Expr]:
+        """Those that become loops of their own."""
+        return [i for i in indices if i not in self.skip and i not in self.units]
+
     # -- coalescing ---------------------------------------------------------------------------------------------------
 
     def coalesce(self) -> None:
@@ -164,11 +169,15 @@ class _Lowering:
                     if e.attr[0] not in ("argmax", "argmin"):
                         groups.append(indices)
                 stack.extend(e.args)
-        for group in groups:
+        self.units.update(i for i, n in self.extents.items() if n == 1)
+        compact = [_without_units(index, shape) for index, shape in accesses]
+        groups = [tuple(i for i in group if i not in self.units) for group in groups]
+        fixed = self.kernel.roots[0].accumulates
+        for number, group in enumerate(groups):
             for x, y in zip(group, group[1:], strict=False):
-                if x in taken or y in taken or (self.kernel.roots[0].accumulates and group is common):
+                if x in taken or y in taken or (fixed and number == 0):
                     continue
-                if all(_neighbours(index, shape, x, y, self.extents[y]) for index, shape in accesses):
+                if all(_neighbours(index, shape, x, y, self.extents[y]) for index, shape in compact):
                     self.skip.add(x)
         for group in groups:
             extent: Size = 1
@@ -191,7 +200,7 @@ class _Lowering:
         e = ix.resolve(e)
         e = self.same.get(e, e)
         if e.fn == "index":
-            return self.loop_names[e]
+            return ix.size_value(0) if e in self.units else self.loop_names[e]
         if e.fn == "const":
             return e if e.dtype == ix.INT and e.attr in (0, 1) else self.size(e.attr) if e.dtype == ix.INT else self.const(e)
         if e.fn == "size":
@@ -234,7 +243,7 @@ class _Lowering:
         for k, e in enumerate(index):
             e = ix.resolve(e)
             e = self.same.get(e, e)
-            if e in self.skip or shape[k] == 1:
+            if e in self.skip or (shape[k] == 1 and e.fn in ("index", "const")):
                 continue
             term = ix.as_index(e) * ix.size_value(product(shape[k + 1 :]))
             total = total + term
@@ -270,7 +279,7 @@ class _Lowering:
         kind, indices, _ = e.attr
         if kind in ("argmax", "argmin"):
             return self.argreduce(e, block)
-        loops = [i for i in indices if i not in self.skip]
+        loops = self.live(indices)
         acc = self.fresh("acc", e.dtype)
         self.declare(acc, _neutral(kind, e.dtype), block)
         innermost = self.extents[loops[-1]] if loops else 1
@@ -333,10 +342,10 @@ class _Lowering:
                 first = _call("logical_and", nan, _call("equal", best, best, dtype=ix.BOOL), dtype=ix.BOOL)
                 better = _call("logical_or", better, first, dtype=ix.BOOL)
             better = self.let(better, inner)
-            inner.body.append(Assign(str(at.attr), _call("where", better, self.loop_names[index], at)))
+            inner.body.append(Assign(str(at.attr), _call("where", better, self.value(index, inner), at)))
             inner.body.append(Assign(str(best.attr), _call("where", better, v, best)))
 
-        self.nest([index], block, step)
+        self.nest(self.live((index,)), block, step)
         block.names["extremum", self.number(e)] = best
         return at
 
@@ -367,7 +376,7 @@ class _Lowering:
         if first.accumulates and ix.resolve(first.values[0]).fn == "reduce":
             self.column(first, top)
         else:
-            common = [i for i in first.indices[: self.kernel.depth] if i not in self.skip]
+            common = self.live(first.indices[: self.kernel.depth])
             single = self.kernel.depth == len(first.shape) and all(len(r.shape) == len(first.shape) for r in self.kernel.roots)
             self.loops(common, top, self.roots, outermost=True, innermost=single)
         loops = LoopKernel(list(self.params.values()), top.body)
@@ -397,10 +406,10 @@ class _Lowering:
     def roots(self, block: _Block) -> None:
         for r in self.kernel.roots:
             if r.write is not None:
-                self.nest([i for i in r.indices if i not in self.skip], block, lambda inner, r=r: self.scatter(r, inner))
+                self.nest(self.live(r.indices), block, lambda inner, r=r: self.scatter(r, inner))
                 _serialize(block.body)
                 continue
-            rest = [i for i in r.indices[self.kernel.depth :] if i not in self.skip]
+            rest = self.live(r.indices[self.kernel.depth :])
             self.loops(rest, block, lambda inner, r=r: self.store(r, inner), False, True)
 
     def store(self, r: Root, block: _Block) -> None:
@@ -436,13 +445,12 @@ class _Lowering:
         order = [(a in axes) for a in range(rank)]
         sequence = [(flag, next(kept) if not flag else None) for flag in order]
         lead = order.index(True)
-        outer = [i for _, i in sequence[:lead] if i is not None]
-        inner = [i for _, i in sequence[lead:] if i is not None]
+        outer = self.live([i for _, i in sequence[:lead] if i is not None])
+        inner = self.live([i for _, i in sequence[lead:] if i is not None])
         last_kept = max(a for a in range(rank) if not order[a])
         head = [k for k, a in zip(reduced, sorted(axes), strict=True) if a < last_kept]
-        tail = [k for k, a in zip(reduced, sorted(axes), strict=True) if a > last_kept and k not in self.skip]
-        head = [k for k in head if k not in self.skip]
-        tail = [k for k in tail if k not in self.skip]
+        tail = [k for k, a in zip(reduced, sorted(axes), strict=True) if a > last_kept]
+        head, tail = self.live(head), self.live(tail)
         neutral = ix.const(_neutral(kind, e.dtype), e.dtype)
 
         def element(block: _Block) -> ix.Expr:
@@ -487,6 +495,12 @@ def _serialize(body: Sequence[ir.Statement]) -> None:
             s.kind = "serial"
         if isinstance(s, For) and s.index.startswith("k"):
             _serialize(s.body)
+
+
+def _without_units(index: tuple[ix.Expr, ...], shape: tuple[Size, ...]) -> tuple[tuple[ix.Expr, ...], tuple[Size, ...]]:
+    """An access without the axes of size 1, where nothing is indexed."""
+    kept = [(e, s) for e, s in zip(index, shape, strict=True) if s != 1 or e.fn not in ("index", "const")]
+    return tuple(e for e, _ in kept), tuple(s for _, s in kept)
 
 
 def _neighbours(access: tuple[ix.Expr, ...], shape: tuple[Size, ...], x: ix.Expr, y: ix.Expr, extent: Size) -> bool:
