@@ -155,7 +155,7 @@ def _registered(name: str) -> Any:
 
 
 def scale(ct: Derivative, partial: Partial) -> Derivative:
-    """``ct * partial``, with absences and masks understood."""
+    """``ct * partial``, with absences and masks understood: a cotangent that a mask made 0 stays 0 whatever the partial."""
     if isinstance(ct, Absence):
         return ct
     if isinstance(partial, Absence):
@@ -163,7 +163,9 @@ def scale(ct: Derivative, partial: Partial) -> Derivative:
     if isinstance(partial, Variable):
         if partial.type.dtype == bool:
             return where(partial, ct, constant(0, ct.type.dtype))
-        return multiply(ct, partial)
+        from symgraph.ops.masks import masked
+
+        return masked(ct, lambda g: multiply(g, partial))
     if partial == 1:
         return ct
     return negative(ct) if partial == -1 else multiply(ct, constant(partial, ct.type.dtype))
