@@ -54,9 +54,6 @@ def jvp(y: Any, x: Any, tangent: Any, disconnected: Disconnected = "raise") -> A
         found: list[Variable | None] = []
         for v in outputs:
             d = table.get(v, DISCONNECTED)
-            if isinstance(d, Undefined):
-                assert v.owner is not None
-                raise located(v.owner.op.undefined(d.why), v.owner)
             message = (
                 f"jvp: {show(v)} does not depend on x as a real function; disconnected='zero' or 'none' accepts that"
             )
@@ -76,9 +73,6 @@ def _needed(order: Sequence[Apply], outputs: Sequence[Variable]) -> set[Variable
 
 def _visit(node: Apply, tangents: Sequence[Derivative]) -> Sequence[Derivative]:
     """Tangents of one node's outputs."""
-    for t in tangents:
-        if isinstance(t, Undefined):
-            return [t] * len(node.outputs)
     if not any(isinstance(t, Variable) for t in tangents):
         absent = ZERO if any(t is ZERO for t in tangents) and not node.op.stops else DISCONNECTED
         return [absent] * len(node.outputs)

@@ -20,7 +20,7 @@ from symgraph.printing import graphs_equal, parse_graph, print_graph
 from symgraph.runtime.interpreter import interpret
 from symgraph.runtime.sizes import bind_sizes, substitute_sizes
 from symgraph.testing.numeric import STEPS, close, directional, inner
-from symgraph.types import DTYPES, TensorType, dim, is_float, tensor_type
+from symgraph.types import DTYPES, Size, TensorType, dim, is_float, tensor_type
 
 Array = NDArray[Any]
 
@@ -293,10 +293,10 @@ def check_text(sample: Sample) -> None:
 def check_symbolic(sample: Sample) -> bool:
     """The sample with named sizes in place of numbers gives the same values; False where the op takes only numbers."""
     op, arrays = sample.op, _as_float64(sample)
-    dims = {n: dim(f"s{n}") for a in arrays for n in a.shape if n > 1}
+    dims: dict[int, Size] = {n: dim(f"s{n}") for a in arrays for n in a.shape if n > 1}
     if not dims:
         return False
-    types = [TensorType(a.dtype, tuple(dims[n] if n in dims else n for n in a.shape)) for a in arrays]
+    types = [TensorType(a.dtype, tuple(dims[n] if n > 1 else n for n in a.shape)) for a in arrays]
     inputs = [Variable(t, name=f"x{k}") for k, t in enumerate(types)]
     env = bind_sizes(inputs, arrays)
     for candidate in _symbolic_ops(op, dims):

@@ -133,7 +133,8 @@ class _Builder:
         return self.choose(recent)
 
     def real(self) -> Variable:
-        return self.like(is_float_type) or self.pool[0]
+        found = self.like(is_float_type)
+        return self.pool[0] if found is None else found
 
     def like(self, accept: Callable[[TensorType], bool]) -> Variable | None:
         fitting = [v for v in self.pool if accept(v.type)]
@@ -219,7 +220,14 @@ def _binary(b: _Builder) -> Variable | None:
 def _constant(b: _Builder) -> Variable | None:
     x = b.real()
     c = b.choose([2, 0.5, -1.0, 0, 1])
-    return b.choose([lambda: x * c, lambda: x + c, lambda: c - x, lambda: x**2 if c == 2 else x / (c or 3)])()
+    match b.draw(0, 3):
+        case 0:
+            return x * c
+        case 1:
+            return x + c
+        case 2:
+            return c - x
+    return x**2 if c == 2 else x / (c or 3)
 
 
 @step
@@ -227,9 +235,12 @@ def _select(b: _Builder) -> Variable | None:
     import symgraph as sg
 
     x, y = _broadcastable(b)
-    return b.choose(
-        [lambda: sg.where(x < y, x, y * 2), lambda: sg.where(sg.greater(x, 0.25), y, 0), lambda: sg.clip(x, -0.5, 0.5)]
-    )()
+    match b.draw(0, 2):
+        case 0:
+            return sg.where(x < y, x, y * 2)
+        case 1:
+            return sg.where(sg.greater(x, 0.25), y, 0)
+    return sg.clip(x, -0.5, 0.5)
 
 
 @step
