@@ -183,7 +183,7 @@ def _static_position(item: Any, n: Size, axis: int) -> Size | None:
     """The position of an int index that certainly exists; ``None`` for an index to be checked when the graph runs."""
     if isinstance(item, Variable):
         if isinstance(item, Constant) and isinstance(n, int):
-            check_range(item, n, axis)
+            check_range("getitem", item, n, axis)
         return None
     position = item if item >= 0 else n + item
     if at_least(position, 0) and at_least(n - 1 - position, 0):
@@ -193,11 +193,11 @@ def _static_position(item: Any, n: Size, axis: int) -> Size | None:
     return None
 
 
-def check_range(index: Constant, n: int, axis: int) -> None:
+def check_range(what: str, index: Constant, n: int, axis: int) -> None:
     """Raise where a constant index lies outside an axis of static size."""
     bad = (index.data < -n) | (index.data >= n)
     if bad.any():
-        raise IndexRangeError(f"index {index.data[bad][0]} lies outside axis {axis} of size {n}")
+        raise IndexRangeError(f"{what}: index {index.data[bad][0]} lies outside axis {axis} of size {n}")
 
 
 def _broadcast_labels(
@@ -244,6 +244,22 @@ def _index(what: str, indices: TensorLike) -> Variable:
     return index
 
 
+def _check_constant(what: str, v: Variable, index: Variable, axis: int) -> None:
+    n = v.type.shape[axis]
+    if isinstance(index, Constant) and isinstance(n, int):
+        try:
+            check_range(what, index, n, axis)
+        except IndexRangeError as error:
+            raise located(error, [v]) from None
+
+
+def _axis(what: str, v: Variable, axis: int) -> int:
+    try:
+        return normalize_axis(axis, v.type.ndim, what)
+    except RankError as error:
+        raise located(error, [v]) from None
+
+
 def take(x: TensorLike, indices: TensorLike, axis: int | None = None, mode: str = "raise") -> Variable:
     """Elements of ``x`` along ``axis`` (of the flattened x by default) at ``indices``, as ``numpy.take``.
 
@@ -253,7 +269,7 @@ def take(x: TensorLike, indices: TensorLike, axis: int | None = None, mode: str 
     v, index = as_variable(x), _index("take", indices)
     if axis is None:
         v, axis = ravel(v), 0
-    axis = normalize_axis(axis, v.type.ndim, "take")
+    axis = _axis("take", v, axis)
     n = v.type.shape[axis]
     if mode == "wrap":
         index = remainder(cast(index, "int64"), size_of(n))
@@ -261,11 +277,8 @@ def take(x: TensorLike, indices: TensorLike, axis: int | None = None, mode: str 
         index = clip(cast(index, "int64"), 0, size_of(n - 1))
     elif mode != "raise":
         raise FormatError(f"take: mode is 'raise', 'wrap' or 'clip', got {mode!r}")
-    elif isinstance(index, Constant) and isinstance(n, int):
-        try:
-            check_range(index, n, axis)
-        except IndexRangeError as error:
-            raise located(IndexRangeError(f"take: {error}"), [v]) from None
+    else:
+        _check_constant("take", v, index, axis)
     ndim = v.type.ndim
     labels = tuple(range(ndim, ndim + index.type.ndim))
     x_axes = (*range(axis), -1, *range(axis + 1, ndim))
@@ -280,7 +293,7 @@ def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None = -1) -
     v, index = as_variable(x), _index("take_along_axis", indices)
     if axis is None:
         v, axis = ravel(v), 0
-    axis = normalize_axis(axis, v.type.ndim, "take_along_axis")
+    axis = _axis("take_along_axis", v, axis)
     if index.type.ndim != v.type.ndim:
         raise located(RankError("take_along_axis: x and indices must have equally many axes"), [v, index])
     sizes: dict[int, Size] = {}
@@ -292,8 +305,7 @@ def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None = -1) -
     in_x = [a for a in sizes if a == axis or v.type.shape[a] != 1 or sizes[a] == 1]
     in_index = [a for a in sizes if index.type.shape[a] != 1 or sizes[a] == 1]
     n = v.type.shape[axis]
-    if isinstance(index, Constant) and isinstance(n, int):
-        check_range(index, n, axis)
+    _check_constant("take_along_axis", v, index, axis)
     v = _with_sizes(v, in_x, [n if a == axis else sizes[a] for a in in_x])
     index = _with_sizes(index, in_index, [sizes[a] for a in in_index])
     x_axes = tuple(-1 if a == axis else a for a in in_x)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from symgraph.errors import DTypeError, RankError
 from symgraph.graph import Variable
 from symgraph.op import Absence, Derivative, Op, Sample, TensorLike, apply, as_variable, constant, located, op
-from symgraph.ops.create import Iota
+from symgraph.ops.create import Iota, full
 from symgraph.ops.elementwise import add as add_
 from symgraph.ops.elementwise import (
     cast,
@@ -30,7 +30,7 @@ from symgraph.ops.elementwise import (
     subtract,
     where,
 )
-from symgraph.ops.reduce import Axes, Max, OverAxes, Sum, check_nonempty, spread
+from symgraph.ops.reduce import Axes, Max, OverAxes, Sum, spread
 from symgraph.ops.shape import expand_dims
 from symgraph.types import Size, TensorType, as_dtype, as_size, is_float, normalize_axes, normalize_axis
 
@@ -165,20 +165,19 @@ class LogSumExp(OverAxes):
     """``log(sum(exp(x)))`` over ``axes``, without overflow. [6.2.2.3]   x: float[S] -> float[S without axes]
 
     The largest element is subtracted first (0 where it is infinite, so that infinities come out as they went in). The
-    derivative is ``exp(x - y) * ct``; it is 0 where all elements are -inf.
+    derivative is ``exp(x - y) * ct``; it is 0 where all elements are -inf. Over no elements the result is -inf.
     """
 
     axes: tuple[int, ...]
 
     def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
         _floats(self.name, x)
-        check_nonempty(self.name, x, self.axes)
         return OverAxes.infer(self, x)
 
     def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
         with np.errstate(all="ignore"):
             wide = _wide(x)
-            m = np.max(wide, axis=self.axes, keepdims=True)
+            m = np.max(wide, axis=self.axes, keepdims=True, initial=-np.inf)
             m = np.where(np.isfinite(m), m, m.dtype.type(0))
             total = np.log(np.sum(np.exp(wide - m), axis=self.axes, keepdims=True)) + m
             return np.asarray(np.squeeze(total, self.axes)).astype(x.dtype)
@@ -204,6 +203,8 @@ class LogSumExp(OverAxes):
         """The graph that is compiled."""
         if not self.axes:
             return x
+        if any(x.type.shape[a] == 0 for a in self.axes):
+            return full(x.type.without(self.axes).shape, -math.inf, x.type.dtype)
         wide = _single(x)
         m = _finite_or_zero(apply(Max(self.axes), wide))
         e = exp(subtract(wide, spread(m, x.type.shape, self.axes)))
@@ -211,7 +212,11 @@ class LogSumExp(OverAxes):
 
     def samples(self) -> list[Sample]:
         edges = np.array([[np.inf, 0.0], [-np.inf, -np.inf], [1000.0, 1000.0], [-1000.0, -np.inf], [np.nan, 1.0]])
-        return [*OverAxes.samples(self), Sample(LogSumExp((1,)), (edges,), False)]
+        return [
+            *OverAxes.samples(self),
+            Sample(LogSumExp((1,)), (edges,), False),
+            Sample(LogSumExp((0,)), (edges[:0],)),
+        ]
 
 
 # -- public functions --------------------------------------------------------------------------------------------------
@@ -242,10 +247,7 @@ def log_softmax(x: TensorLike, axis: int = -1) -> Variable:
 
 
 def logsumexp(x: TensorLike, axis: Axes = None, keepdims: bool = False) -> Variable:
-    """``log(sum(exp(x)))`` over ``axis`` (all axes by default), without overflow, as ``scipy.special.logsumexp``.
-
-    Raises :class:`~symgraph.errors.SizeError` over an axis of size 0.
-    """
+    """``log(sum(exp(x)))`` over ``axis`` (all axes by default), without overflow, as ``scipy.special.logsumexp``."""
     v = as_floats(x)
     try:
         axes = normalize_axes(axis, v.type.ndim, "logsumexp")

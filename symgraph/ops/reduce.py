@@ -261,6 +261,7 @@ class Max(Extremum):
     kind = "maximum"
 
     def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+        check_nonempty(self.name, TensorType(x.dtype, x.shape), self.axes)
         with np.errstate(all="ignore"):
             return np.asarray(np.max(x, axis=self.axes))
 
@@ -273,6 +274,7 @@ class Min(Extremum):
     kind = "minimum"
 
     def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+        check_nonempty(self.name, TensorType(x.dtype, x.shape), self.axes)
         with np.errstate(all="ignore"):
             return np.asarray(np.min(x, axis=self.axes))
 
@@ -382,6 +384,7 @@ class ArgMax(Position):
     kind = "argmax"
 
     def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+        check_nonempty(self.name, TensorType(x.dtype, x.shape), (self.axis,))
         return np.asarray(np.argmax(x, axis=self.axis), dtype="int64")
 
 
@@ -393,6 +396,7 @@ class ArgMin(Position):
     kind = "argmin"
 
     def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+        check_nonempty(self.name, TensorType(x.dtype, x.shape), (self.axis,))
         return np.asarray(np.argmin(x, axis=self.axis), dtype="int64")
 
 
@@ -411,6 +415,7 @@ class MaxAndArgmax(Op):
         return position.with_dtype(x.dtype), position
 
     def reference(self, x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:  # type: ignore[override]
+        check_nonempty(self.name, TensorType(x.dtype, x.shape), (self.axis,))
         position = np.expand_dims(np.argmax(x, axis=self.axis), self.axis)
         value = np.take_along_axis(x, position, self.axis)
         return np.squeeze(value, self.axis), np.squeeze(position, self.axis).astype("int64")
@@ -452,11 +457,15 @@ class MaxAndArgmax(Op):
 # -- public functions --------------------------------------------------------------------------------------------------
 
 
-def _reduce(make: type[Op], v: Variable, axis: Axes, keepdims: bool) -> Variable:
+def _axes(what: str, v: Variable, axis: Axes) -> tuple[int, ...]:
     try:
-        axes = normalize_axes(axis, v.type.ndim, make.name)
+        return normalize_axes(axis, v.type.ndim, what)
     except RankError as error:
         raise located(error, [v]) from None
+
+
+def _reduce(make: type[Op], v: Variable, axis: Axes, keepdims: bool) -> Variable:
+    axes = _axes(make.name, v, axis)
     # Over no axes, every one of these is the identity.
     out = apply(make(axes), v) if axes else v  # type: ignore[call-arg]
     return expand_dims(out, axes) if keepdims and axes else out
@@ -557,15 +566,16 @@ def mean(x: TensorLike, axis: Axes = None, dtype: Any = None, keepdims: bool = F
     """Arithmetic mean over ``axis``, as ``numpy.mean``: float64 for integers; float16 is summed in float32."""
     v = as_variable(x)
     work, out = _moment_dtypes(v, dtype)
-    total = sum(cast(v, work), axis, keepdims=keepdims)
-    return cast(divide(total, _count(v, normalize_axes(axis, v.type.ndim, "mean"), work)), out)
+    axes = _axes("mean", v, axis)
+    total = sum(cast(v, work), axes, keepdims=keepdims)
+    return cast(divide(total, _count(v, axes, work)), out)
 
 
 def var(x: TensorLike, axis: Axes = None, dtype: Any = None, ddof: int | float = 0, keepdims: bool = False) -> Variable:
     """Variance over ``axis``, as ``numpy.var``: the sum of squared deviations from the mean, over n - ``ddof``."""
     v = as_variable(x)
     work, out = _moment_dtypes(v, dtype)
-    axes = normalize_axes(axis, v.type.ndim, "var")
+    axes = _axes("var", v, axis)
     v = cast(v, work)
     deviation = subtract(v, broadcast_to(mean(v, axes, keepdims=True), v.type.shape))
     freedom = maximum(subtract(_count(v, axes, work), ddof), 0) if ddof else _count(v, axes, work)
