@@ -21,7 +21,8 @@ from symgraph.passes.decompose import decompose
 from symgraph.passes.fold import fold
 from symgraph.passes.intern import intern
 from symgraph.passes.rules import apply_rules
-from symgraph.rewrite.canonicalize import CANONICALIZE
+from symgraph.rewrite.canonicalize import CANONICALIZE, EXACT
+from symgraph.rewrite.products import PRODUCTS
 from symgraph.rewrite.stabilize import STABILIZE
 
 
@@ -44,12 +45,17 @@ class Pass(NamedTuple):
 
 def canonicalize(graph: Graph, context: Context) -> Graph:
     """Bring expressions into one of the several forms in which they can be written."""
-    return apply_rules(graph, context, CANONICALIZE)
+    return apply_rules(graph, context, EXACT)
 
 
 def stabilize(graph: Graph, context: Context) -> Graph:
     """Replace expressions that overflow, underflow or cancel by ones that do not."""
-    return apply_rules(graph, context, STABILIZE + CANONICALIZE)
+    return apply_rules(graph, context, STABILIZE + PRODUCTS + EXACT)
+
+
+def specialize(graph: Graph, context: Context) -> Graph:
+    """Replace expressions by cheaper ones of equal value over the reals."""
+    return apply_rules(graph, context, STABILIZE + PRODUCTS + CANONICALIZE)
 
 
 GRAPH_PASSES: Final[tuple[Pass, ...]] = (
@@ -57,6 +63,7 @@ GRAPH_PASSES: Final[tuple[Pass, ...]] = (
     Pass(fold, "before the rules, which look for numbers"),
     Pass(canonicalize, "before the rules that look for larger forms, so that they need to know one spelling only"),
     Pass(stabilize, "before anything is decomposed: it looks for softmax and its kin as the user wrote them"),
+    Pass(specialize, "after stabilization, which needs quotients and exponentials where the user or a derivative put them"),
     Pass(decompose, "after stabilization, which knows the large operations; before the sums are gathered"),
     Pass(accumulate, "after all rewriting, which knows sums of two; it depends on what uses each sum"),
     Pass(contractions, "after all rules, since none knows the forms that a library wants"),

@@ -801,3 +801,6 @@ ARITHMETIC: Final[tuple[Rule, ...]] = tuple(RULES[_first:])
 
 CANONICALIZE: Final[tuple[Rule, ...]] = ARITHMETIC + STRUCTURE + CONTRACTIONS
 """Every rule that brings expressions into canonical form."""
+
+EXACT: Final[tuple[Rule, ...]] = tuple(r for r in CANONICALIZE if r.level == "exact")
+"""Those of them that keep every bit."""
