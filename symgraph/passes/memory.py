@@ -6,7 +6,7 @@ element for element. Offsets depend on sizes and are computed for each new set o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from symgraph import index as ix
@@ -55,11 +55,12 @@ def plan_memory(steps: Sequence[Step], outputs: Collection[Variable], given: Col
     outside = set(outputs)
     fixed = set(given)
     for k, step in enumerate(steps):
+        replaceable = _replaceable(step)
         for v in _writes(step):
             if v in plan.of:  # a scatter into a buffer that was filled by an earlier step
                 plan.of[v].last = last[v]
                 continue
-            for u in _replaceable(step, v):
+            for u in replaceable(v):
                 b = plan.of.get(u)
                 if b is None or u in fixed or u in outside or last[u] != k or b.last != k:
                     continue
@@ -87,27 +88,28 @@ def _writes(step: Step) -> list[Variable]:
     return step.outputs
 
 
-def _replaceable(step: Step, out: Variable) -> list[Variable]:
-    """Operands that ``step`` may overwrite with ``out``: it reads their elements only where, and before, it writes them."""
+def _replaceable(step: Step) -> Callable[[Variable], list[Variable]]:
+    """For each result, the operands that ``step`` may overwrite with it: read only where, and before, it is written."""
     if isinstance(step, LibraryCall):
-        return [step.node.inputs[0]] if step.accumulates else []
-    first = step.roots[0]
+        own_sum = [step.node.inputs[0]] if step.accumulates else []
+        return lambda out: own_sum
+    first, own = step.roots[0], set(step.outputs)
     if not step.mergeable or any(len(r.shape) != step.depth or r.shape != first.shape for r in step.roots):
-        return []
+        return lambda out: []
     common = first.indices
-    allowed: dict[Variable, int] = {}
+    reader: dict[Variable, int] = {}  # the first root that reads an operand; -1 where one reads it at another place
+    writer: dict[Variable, int] = {}
     for k, r in enumerate(step.roots):
+        writer.update(dict.fromkeys(r.variables, k))
+        same = dict(zip(r.indices, common, strict=True))
         for a in r.inputs:
-            where = tuple(common[r.indices.index(e)] if e in r.indices else e for e in map(ix.resolve, a.args))
-            if where != common or a.variable in allowed and allowed[a.variable] < 0:
-                allowed[a.variable] = -1
+            at = tuple(same.get(e, e) for e in map(ix.resolve, a.args))
+            if at != common:
+                reader[a.variable] = -1
             else:
-                allowed.setdefault(a.variable, k)
-    writer = next(k for k, r in enumerate(step.roots) if any(out is v for v in r.variables))
-    own = set(step.outputs)
-    return [
-        u for u, k in allowed.items() if 0 <= k <= writer and u not in own and not isinstance(u, Constant)
-    ]
+                reader.setdefault(a.variable, k)
+    usable = [(u, k) for u, k in reader.items() if k >= 0 and u not in own and not isinstance(u, Constant)]
+    return lambda out: [u for u, k in usable if k <= writer[out]]
 
 
 def assign_offsets(lifetimes: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
