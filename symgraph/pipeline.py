@@ -21,7 +21,7 @@ from symgraph.passes.decompose import decompose
 from symgraph.passes.fold import fold
 from symgraph.passes.intern import intern
 from symgraph.passes.rules import apply_rules
-from symgraph.rewrite.canonicalize import CANONICALIZE, EXACT
+from symgraph.rewrite.canonicalize import CANONICALIZE, EXACT, SPELLINGS
 from symgraph.rewrite.products import PRODUCTS
 from symgraph.rewrite.stabilize import STABILIZE
 
@@ -50,7 +50,7 @@ def canonicalize(graph: Graph, context: Context) -> Graph:
 
 def stabilize(graph: Graph, context: Context) -> Graph:
     """Replace expressions that overflow, underflow or cancel by ones that do not."""
-    return apply_rules(graph, context, STABILIZE + PRODUCTS + EXACT)
+    return apply_rules(graph, context, STABILIZE + PRODUCTS + SPELLINGS)
 
 
 def specialize(graph: Graph, context: Context) -> Graph:

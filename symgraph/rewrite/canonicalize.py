@@ -804,3 +804,6 @@ CANONICALIZE: Final[tuple[Rule, ...]] = ARITHMETIC + STRUCTURE + CONTRACTIONS
 
 EXACT: Final[tuple[Rule, ...]] = tuple(r for r in CANONICALIZE if r.level == "exact")
 """Those of them that keep every bit."""
+
+SPELLINGS: Final[tuple[Rule, ...]] = (*EXACT, *(r for r in CANONICALIZE if r.name.startswith("power_") and r not in EXACT))
+"""What stabilization wants to have seen to: the exact forms, and powers as what they are."""

@@ -111,9 +111,12 @@ class RuleSet:
 
 
 class Engine:
-    """One sweep of a rule set over a graph. ``fired`` counts firings by rule; ``log`` says on which lines."""
+    """One sweep of a rule set over a graph. ``fired`` counts firings by rule; ``log`` says on which lines.
 
-    def __init__(self, rules: RuleSet, interner: Interner, *, strict: bool = False) -> None:
+    Nodes older than the serial number ``oldest`` are the user's: they are used again, but get no names and no source lines.
+    """
+
+    def __init__(self, rules: RuleSet, interner: Interner, *, strict: bool = False, oldest: int = 0) -> None:
         self.rules = rules
         self.interner = interner
         self.strict = strict
@@ -122,6 +125,7 @@ class Engine:
         self._normal: dict[Variable, Variable] = {}  # from a variable to its normal form
         self._forward: dict[Variable, Variable] = {}  # from a variable to what replaces it, not yet in normal form
         self._fuel = 0
+        self._oldest = oldest
 
     def run(self, graph: Graph) -> Graph:
         """``graph`` in normal form: the same inputs, and outputs of the same types."""
@@ -163,7 +167,7 @@ class Engine:
                     stack.append(target)
                     continue
                 normal[v] = known
-                _keep_name(v, known)
+                self._keep_name(v, known)
                 stack.pop()
                 continue
             node = v.owner
@@ -179,7 +183,7 @@ class Engine:
             if rebuilt is not node and rebuilt.outputs[0] in normal:
                 for old, new in zip(node.outputs, rebuilt.outputs, strict=True):
                     normal[old] = normal[new]
-                    _keep_name(old, normal[new])
+                    self._keep_name(old, normal[new])
                 stack.pop()
                 continue
             if rebuilt is not node and rebuilt.outputs[0] in forward:
@@ -190,7 +194,7 @@ class Engine:
             if replacement is None:
                 for old, new in zip(node.outputs, rebuilt.outputs, strict=True):
                     normal[old] = normal[new] = new
-                    _keep_name(old, new)
+                    self._keep_name(old, new)
                 stack.pop()
                 continue
             for old, new, to in zip(node.outputs, rebuilt.outputs, replacement, strict=True):
@@ -215,7 +219,7 @@ class Engine:
             found = Apply(node.op, inputs, [v.type for v in node.outputs], node.sources)
             self.interner.add(found)
         elif found is not node and not node.sources <= found.sources:
-            own(found, node.sources)
+            self._own_lines(found, node.sources)
         return found
 
     def _step(self, node: Apply) -> Sequence[Variable] | None:
@@ -280,8 +284,7 @@ class Engine:
                 return broadcast_to(made, node.outputs[0].type.shape)
             return made
 
-    @staticmethod
-    def _own(node: Apply, outputs: Sequence[Variable], path: Sequence[Apply], start: int) -> None:
+    def _own(self, node: Apply, outputs: Sequence[Variable], path: Sequence[Apply], start: int) -> None:
         """Give the source lines of everything that is replaced to what replaces it."""
         made: list[Apply] = []
         stack = [v.owner for v in outputs if v.owner is not None]
@@ -307,7 +310,15 @@ class Engine:
             own(new, sources)
         for v in outputs:
             if v.owner is not None:
-                own(v.owner, sources)
+                self._own_lines(v.owner, sources)
+
+    def _own_lines(self, node: Apply, sources: source.Sources) -> None:
+        if node.outputs[0].serial >= self._oldest:
+            own(node, sources)
+
+    def _keep_name(self, old: Variable, new: Variable) -> None:
+        if old.name is not None and new.name is None and new.owner is not None and new.serial >= self._oldest:
+            new.name = old.name
 
 
 def own(node: Apply, sources: source.Sources) -> None:
@@ -316,10 +327,3 @@ def own(node: Apply, sources: source.Sources) -> None:
         node.sources = node.sources | sources
         for v in node.outputs:
             v.sources = node.sources
-
-
-def _keep_name(old: Variable, new: Variable) -> None:
-    if old.name is not None and new.name is None and new.owner is not None:
-        new.name = old.name
-
-

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from symgraph.graph import Apply, Variable
-from symgraph.op import apply
+from symgraph.op import apply, constant
 from symgraph.ops.elementwise import (
     absolute,
     add,
@@ -21,6 +21,7 @@ from symgraph.ops.elementwise import (
     expm1,
     log,
     log1p,
+    multiply,
     reciprocal,
     sigmoid,
     sinh,
@@ -30,7 +31,8 @@ from symgraph.ops.elementwise import (
     subtract,
     tanh,
 )
-from symgraph.ops.nn import AlongAxis, LogSoftmax, LogSumExp, Softmax
+from symgraph.ops.gather import Gather
+from symgraph.ops.nn import LogSoftmax, LogSumExp, Softmax
 from symgraph.ops.reduce import Sum, spread
 from symgraph.ops.shape import Broadcast, Slice
 from symgraph.rewrite.pattern import RULES, Float, Rule, Sides, rewrite, structural
@@ -415,17 +417,40 @@ def shift_put_back(node: Apply) -> Variable | None:
     examples=lambda: [
         log(apply(Slice((0, 1), (2, 1), (1, 1)), apply(Softmax(1), _var(2, 3)))),
         log(apply(Slice((1,), (1,), (1,)), sigmoid(_var(3)))),
+        log(apply(Gather((0, -1), ((0,),), (0,)), apply(Softmax(1), _var(2, 3)), constant([2, 0]))),
     ],
 )
-def log_of_slice(node: Apply) -> Variable | None:
-    """log(slice(softmax(x))) -> slice(log(softmax(x))), for sigmoids as well    exact"""
+def log_of_selection(node: Apply) -> Variable | None:
+    """log(part of softmax(x)) -> part of log(softmax(x)), for slices and gathers, and for sigmoids as well    exact"""
     move = node.inputs[0].owner
-    if move is None or type(move.op) is not Slice:
+    if move is None or (type(move.op) is not Slice and type(move.op) is not Gather):
         return None
     inner = move.inputs[0].owner
-    if inner is None or not (isinstance(inner.op, AlongAxis) or inner.op is sigmoid):
+    if inner is None or not (type(inner.op) is Softmax or inner.op is sigmoid or _is_naive(inner)):
         return None
-    return apply(move.op, log(move.inputs[0]))
+    return apply(move.op, log(move.inputs[0]), *move.inputs[1:])
+
+
+def _is_naive(node: Apply) -> bool:
+    """Whether the logarithm of what ``node`` makes is a logsumexp."""
+    return sum_of_exp(node.outputs[0]) is not None
+
+
+def _mean_of_exp() -> list[Variable]:
+    s = apply(Sum((1,)), exp(_var(2, 3)))
+    return [log(divide(s, 3)), log(multiply(s, 0.25)), log(multiply(_var(2), s))]
+
+
+@structural(log, level=LEVEL, examples=_mean_of_exp)
+def log_of_scaled_sum_of_exp(node: Apply) -> Variable | None:
+    """log(sum(exp(x)) / c) -> logsumexp(x) - log(c); for products as well    widens domain"""
+    inner = node.inputs[0].owner
+    if inner is None or (inner.op is not divide and inner.op is not multiply):
+        return None
+    a, b = inner.inputs
+    if sum_of_exp(a) is None and sum_of_exp(b) is None:
+        return None
+    return subtract(log(a), log(b)) if inner.op is divide else add(log(a), log(b))
 
 
 STABILIZE: Final[tuple[Rule, ...]] = tuple(RULES[_first:])

@@ -1,0 +1,40 @@
+"""Expressions in stable form, for those who build on them before the pipeline runs: derivatives above all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final
+
+from symgraph.graph import Graph, Interner, Variable, _serial
+from symgraph.rewrite.canonicalize import SPELLINGS
+from symgraph.rewrite.engine import Engine, RuleSet
+from symgraph.rewrite.products import PRODUCTS
+from symgraph.rewrite.stabilize import STABILIZE
+
+_SPELLINGS: Final = frozenset(
+    """multiply_by_one divide_by_one subtract_zero multiply_by_minus_one negative_of_negative one_over assertions reshapes
+    broadcasts reshape_of_broadcast elementwise_of_broadcasts elementwise_of_moves reduction_over_ones power_one power_two power_minus_one power_half power_minus_half""".split()
+)
+# Without one of these in a graph, no rule of stabilization applies.
+_NEEDED: Final = frozenset(("exp", "log", "log1p", "sqrt", "sigmoid", "softplus", "logsumexp"))
+
+
+@lru_cache(maxsize=1)
+def _rules() -> RuleSet:
+    return RuleSet([*STABILIZE, *PRODUCTS, *(r for r in SPELLINGS if r.name in _SPELLINGS)])
+
+
+def stable_form(outputs: Sequence[Variable], keep: Sequence[Variable]) -> list[Variable]:
+    """``outputs`` with what is unstable in them replaced, as a graph that still depends on each of ``keep``.
+
+    Differentiating the stable form gives stable derivatives to every order; the pipeline brings the expression itself into
+    the same form, so the two share their nodes. What needs no repair stays the same variables.
+    """
+    graph = Graph(keep, outputs)
+    if not any(node.op.name in _NEEDED for node in graph.nodes):
+        return list(outputs)
+    engine = Engine(_rules(), Interner(), oldest=next(_serial))
+    return list(engine.run(graph).outputs)
+
+
