@@ -92,9 +92,8 @@ class Runner:
                 cpu[name].append(answer["cpu"])
         for name in running:
             s = seconds[name]
-            lines[name].columns = {
-                "fastest": min(s), "median": statistics.median(s), "processor": min(cpu[name]), "prepared": prepared[name]
-            }  # fmt: skip
+            figures = (min(s), statistics.median(s), min(cpu[name]), prepared[name])
+            lines[name].columns = dict(zip(TIMED, figures, strict=True))
         table.lines = list(lines.values())
 
     # -- once per process ---------------------------------------------------------------------------------------------

@@ -11,6 +11,12 @@ from pathlib import Path
 from benchmarks.harness import Row
 
 PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "jax", "torch", "pytensor", "numexpr", "casadi", "autograd")
+INTRODUCTION = """\
+Written by `make bench` (`python -m benchmarks`). Each contender has its own process; all get the same inputs, and values
+are compared before anything is timed. Contenders take turns in {rounds} rounds: the columns are the fastest call, the
+median of all calls, the processor time of a call (of all threads; the least round), and what it took to prepare, the
+first call included. What can be measured once per process only (compiling, memory) runs in a fresh process with empty
+caches. Ratios belong to one run; absolute times to the machine."""
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 
@@ -67,8 +73,7 @@ def cell(value: float | None, unit: str) -> str:
 def markdown(table: Table) -> str:
     """A table of Markdown, which is what is printed, too."""
     rows = [["contender", *table.units, "note"]]
-    for x in table.lines:
-        rows.append([x.contender, *[cell(x.columns.get(c), u) for c, u in table.units.items()], x.note])
+    rows += [[x.contender, *[cell(x.columns.get(c), u) for c, u in table.units.items()], x.note] for x in table.lines]
     widths = [max(len(r[k]) for r in rows) for k in range(len(rows[0]))]
     rows.insert(1, ["-" * w for w in widths])
     text = "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) + " |" for r in rows)
@@ -97,10 +102,7 @@ def document(tables: Sequence[Table], rounds: int) -> str:
     """The page."""
     parts = [
         "# Benchmarks",
-        "Written by `make bench` (`python -m benchmarks`). Each contender has its own process; all get the same inputs, and "
-        f"values are compared before anything is timed. Contenders take turns in {rounds} rounds; the columns are the "
-        "fastest call and the median one over all rounds. What is measured once per process (compiling, memory) runs in a "
-        "fresh process with empty caches. Ratios belong to one run; absolute times to the machine.",
+        INTRODUCTION.format(rounds=rounds),
         f"Machine: {machine()}.",
     ]
     last: Row | None = None

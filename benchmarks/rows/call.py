@@ -30,10 +30,7 @@ def numpy(case: Case) -> Work:
 def numba(case: Case) -> Work:
     import numba
 
-    @numba.njit
-    def f(x: Any) -> Any:
-        return x + 1
-
+    f = numba.njit(lambda x: x + 1)
     return Work(lambda: f(X), _one)
 
 

@@ -1,4 +1,4 @@
-"""From a fresh process to the first result of the network's step: compiled anew, from the disk cache, at another batch size."""
+"""From a fresh process to the network's first step: compiled anew, from the disk cache, at another batch size."""
 
 from __future__ import annotations
 

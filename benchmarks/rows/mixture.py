@@ -1,7 +1,8 @@
 """A Gaussian mixture's objective and its gradient: the formula of ADBench (Microsoft, MIT license).
 
     f = -N D log(2π)/2 + Σᵢ logsumexpₖ(αₖ + Σ qₖ - ||Lₖ (xᵢ - μₖ)||²/2) - N logsumexp(α)
-        + Σₖ (γ² (||exp qₖ||² + ||lₖ||²)/2 - m Σ qₖ) - K C,        C = n' D (log γ - log(2)/2) - logΓ_D(n'/2), n' = D + m + 1
+        + Σₖ (γ² (||exp qₖ||² + ||lₖ||²)/2 - m Σ qₖ) - K C
+    C = n' D (log γ - log(2)/2) - logΓ_D(n'/2),   n' = D + m + 1
 
 A row of ``icf`` holds q (logarithms of the diagonal of the lower triangular L) and then l (below it, column by column).
 """
@@ -44,9 +45,19 @@ def constant(d: int, k: int, n: int, gamma: float = GAMMA, m: int = M) -> float:
 
 
 def formula(
-    m: Any, at: Any, zero: Any, alpha: Any, mu: Any, icf: Any, x: Any, gamma: float = GAMMA, wish: int = M
+    m: Any,
+    at: Any,
+    zero: Any,
+    alpha: Any,
+    mu: Any,
+    icf: Any,
+    x: Any,
+    *prior_facts: Any,
+    gamma: float = GAMMA,
+    wish: int = M,
 ) -> Any:
     """In the functions of ``m``; ``zero`` is a column of zeros, ``at`` what :func:`places` returns."""
+    alpha, mu, icf = parameters
     k, d = mu.shape
     n = x.shape[0]
     q, low = icf[:, :d], icf[:, d:]
@@ -59,14 +70,14 @@ def formula(
 
 
 def build(d: int, k: int, n: Any, gamma: float = GAMMA, m: int = M, threads: int | None = None) -> Any:
-    """symgraph's function of (alpha, mu, icf, x): the objective without its constant, and the gradient by the first three."""
+    """symgraph's function of (alpha, mu, icf, x): the objective without its constant, and its gradient but for x."""
     import symgraph as sg
 
     alpha = sg.vector("alpha", shape=(k,))
     mu = sg.matrix("mu", shape=(k, d))
     icf = sg.matrix("icf", shape=(k, d + d * (d - 1) // 2))
     x = sg.matrix("x", shape=(n, d))
-    f = formula(sg, places(d), np.zeros((k, 1)), alpha, mu, icf, x, gamma, m)
+    f = formula(sg, places(d), np.zeros((k, 1)), [alpha, mu, icf], x, gamma, m)
     return sg.function([alpha, mu, icf, x], [f, *sg.grad(f, [alpha, mu, icf])], threads=threads)
 
 
@@ -88,7 +99,7 @@ class _Jax:
 def jax(case: Case) -> Work:
     jax = use_jax()
     at, zero = places(case["d"]), np.zeros((case["k"], 1))
-    f = jax.jit(jax.value_and_grad(lambda p, x: formula(_Jax(jax), at, zero, *p, x)))
+    f = jax.jit(jax.value_and_grad(lambda p, x: formula(_Jax(jax), at, zero, p, x)))
     *parameters, x = jax.device_put(draw(case))
     return Work(lambda: jax.block_until_ready(f(parameters, x)), lambda r: as_arrays([r[0], *r[1]]))
 
@@ -115,7 +126,7 @@ def _torch(case: Case, compiled: bool) -> Work:
         p.requires_grad_()
 
     def objective(alpha: Any, mu: Any, icf: Any) -> Any:
-        return formula(_Torch(torch), at, zero, alpha, mu, icf, x)
+        return formula(_Torch(torch), at, zero, [alpha, mu, icf], x)
 
     f = torch.compile(objective) if compiled else objective
 
@@ -158,7 +169,7 @@ def pytensor(case: Case) -> Work:
     d, k, n = case["d"], case["k"], case["n"]
     shapes = [(k,), (k, d), (k, d + d * (d - 1) // 2), (n, d)]
     inputs = [pt.tensor(dtype="float64", shape=s) for s in shapes]
-    f = formula(_pytensor_names(), places(d), np.zeros((k, 1)), *inputs)
+    f = formula(_pytensor_names(), places(d), np.zeros((k, 1)), inputs[:3], inputs[3])
     g = pytensor.function(inputs, [f, *pytensor.grad(f, inputs[:3])], trust_input=True)
     values = draw(case)
     return Work(lambda: g(*values), as_arrays)
@@ -176,11 +187,13 @@ def autograd(case: Case) -> Work:
         def take(self, x: Any, at: Any, axis: int) -> Any:
             return x[:, at]
 
+        def logsumexp(self, x: Any, axis: int) -> Any:
+            return logsumexp(x, axis)
+
     names = Names()
-    names.logsumexp = logsumexp
     at, zero = places(case["d"]), np.zeros((case["k"], 1))
     *parameters, x = draw(case)
-    f = autograd.value_and_grad(lambda p: formula(names, at, zero, *p, x))
+    f = autograd.value_and_grad(lambda p: formula(names, at, zero, p, x))
     return Work(lambda: f(tuple(parameters)), lambda r: as_arrays([r[0], *r[1]]))
 
 
