@@ -4,8 +4,8 @@
 
 Contenders take turns within one process, the best of several rounds counts, arrays stay in the second-level cache.
 NumPy is its own ufunc (scipy.special's where it has none), libm a Numba loop that calls the C function. Accuracy of
-float64 is against the C library's long double (erf: mpmath), which must be wider than float64, of float32 against
-float64; over many more points than the tests have.
+float64 is against the C library's long double (erf and erfc: mpmath), which must be wider than float64, of float32
+against float64; over many more points than the tests have.
 """
 
 from __future__ import annotations
@@ -41,6 +41,15 @@ FUNCTIONS: dict[str, tuple[float, float, str | None]] = {
     "log1p": (-0.9, 10, "log1p"),
     "sin": (-3, 3, "sin"),
     "cos": (-3, 3, "cos"),
+    "tan": (-3, 3, "tan"),
+    "arcsin": (-1, 1, "asin"),
+    "arccos": (-1, 1, "acos"),
+    "arctan": (-3, 3, "atan"),
+    "arctan2": (-3, 3, "atan2"),
+    "hypot": (-3, 3, "hypot"),
+    "arcsinh": (-3, 3, "asinh"),
+    "arccosh": (1, 10, "acosh"),
+    "arctanh": (-1, 1, "atanh"),
     "sinh": (-3, 3, "sinh"),
     "cosh": (-3, 3, "cosh"),
     "tanh": (-3, 3, "tanh"),
@@ -48,15 +57,22 @@ FUNCTIONS: dict[str, tuple[float, float, str | None]] = {
     "softplus": (-3, 3, None),
     "logaddexp": (-3, 3, None),
     "erf": (-3, 3, "erf"),
+    "erfc": (-3, 3, "erfc"),
     "power": (0.01, 10, "pow"),
 }
-BINARY = ("power", "logaddexp")
+BINARY = ("power", "logaddexp", "arctan2", "hypot")
 
 NUMPY: dict[str, Callable[..., Any]] = {
     "sigmoid": special.expit,
     "softplus": lambda x, out: np.logaddexp(x, 0, out=out),
     "erf": special.erf,
+    "erfc": special.erfc,
 }
+
+
+def by_mpmath(f: Callable[..., Any]) -> Any:
+    """`f` of each element, to more digits than a long double has."""
+    return np.frompyfunc(lambda v: np.longdouble(mpmath.nstr(f(mpmath.mpf(float(v))), 25)), 1, 1)
 
 
 def exact_sigmoid(x: Array) -> Array:
@@ -67,7 +83,8 @@ def exact_sigmoid(x: Array) -> Array:
 EXACT: dict[str, Callable[..., Any]] = {
     "sigmoid": exact_sigmoid,
     "softplus": lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
-    "erf": np.frompyfunc(lambda v: np.longdouble(mpmath.nstr(mpmath.erf(mpmath.mpf(float(v))), 25)), 1, 1),
+    "erf": by_mpmath(mpmath.erf),
+    "erfc": by_mpmath(mpmath.erfc),
 }
 
 
@@ -97,10 +114,16 @@ def points(name: str, dtype: Any, count: int) -> tuple[Array, ...]:
         parts.append(rng.uniform(-1.05 * top, top, count))
     if name.startswith("log") and name != "logaddexp":
         parts += [rng.uniform(0.6, 1.5, count), 10.0 ** rng.uniform(-300 if double else -44, 38, count)]
-    if name in ("sin", "cos"):
+    if name in ("sin", "cos", "tan"):
         parts += [rng.uniform(-1e5, 1e5, count), rng.integers(1, 2**30, count) * (np.pi / 2)]
-    if name == "erf":
+    if name in ("erf", "erfc"):
         parts = [p[: count // 40] for p in parts] + [rng.uniform(0.8, 1.4, count // 20)]
+    if name == "erfc":
+        parts.append(rng.uniform(0.5, 26 if double else 9, count // 20))
+    if name in ("arcsin", "arccos", "arctanh"):
+        parts = [p[np.abs(p) <= 1] for p in parts] + [1 - 10.0 ** rng.uniform(-15, 0, count)]
+    if name == "arccosh":
+        parts = [1 + np.abs(p) for p in parts]
     x = np.concatenate(parts).astype(dtype)
     if name == "power":
         x = np.exp(rng.uniform(-3, 3, count)).astype(dtype)
@@ -108,6 +131,7 @@ def points(name: str, dtype: Any, count: int) -> tuple[Array, ...]:
         return x, y.astype(dtype)
     if name == "logaddexp":
         x = np.abs(x)
+    if name in BINARY:
         return x, x[::-1].copy()
     if name in ("log", "log2", "log10"):
         return (x[x > 0],)
@@ -118,9 +142,11 @@ def ulp_error(name: str, dtype: Any, loop: Any) -> float:
     operands = points(name, dtype, 200_000)
     got = np.empty_like(operands[0])
     loop(*operands, got)
-    wide = np.longdouble if dtype == np.float64 or name in ("power", "erf") else np.float64
+    wide = np.longdouble if dtype == np.float64 or name in ("power", "erf", "erfc") else np.float64
     with np.errstate(all="ignore"):
-        exact: Any = np.asarray((EXACT.get(name) or getattr(np, name))(*(o.astype(wide) for o in operands))).astype(wide)
+        exact: Any = np.asarray((EXACT.get(name) or getattr(np, name))(*(o.astype(wide) for o in operands))).astype(
+            wide
+        )
         rounded = np.abs(exact).astype(dtype)
         # a value just below a power of two rounds up to it, where the spacing is double
         below = rounded.astype(wide) > np.abs(exact)

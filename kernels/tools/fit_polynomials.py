@@ -83,6 +83,16 @@ def log_tail5(z: Any) -> Any:
     return 2 * (atanh(s) - s - s * z / 3) / (s * z * z)
 
 
+def erfcx_of(center: float) -> Function:
+    """exp(x**2) erfc(x) (x + center) as a function of t = (x - center) / (x + center)."""
+
+    def f(t: Any) -> Any:
+        x = center * (1 + t) / (1 - t)
+        return mp.exp(x * x) * erfc(x) * (x + center)
+
+    return f
+
+
 HALF_LN2 = 0.34658  # ln 2 / 2, and room for the rounding of the reduction
 ATANH = 0.029439  # ((sqrt 2 - 1) / (sqrt 2 + 1))**2
 QUARTER = 0.6170  # (pi / 4)**2
@@ -212,7 +222,7 @@ TABLE: list[tuple[str, str, Function, Function, float, float, int, int]] = [
     ),
     (
         "LOG_ERFC",
-        "-log(erfc(1 + u)), 0 <= u <= 5 (float32: 3); error relative to erf(1 + u)",
+        "-log(erfc(1 + u)), 0 <= u <= 5; error relative to erf(1 + u)",
         lambda u: -log(erfc(u + ERF_SPLIT)),
         lambda u: erfc(u + ERF_SPLIT) / erf(u + ERF_SPLIT),
         0.0,
@@ -222,13 +232,33 @@ TABLE: list[tuple[str, str, Function, Function, float, float, int, int]] = [
     ),
     (
         "LOG_ERFC",
-        "",
+        "-log(erfc(1 + u)), 0 <= u <= 3",
         lambda u: -log(erfc(u + ERF_SPLIT)),
         lambda u: erfc(u + ERF_SPLIT) / erf(u + ERF_SPLIT),
         0.0,
         3.0,
         0,
         8,
+    ),
+    (
+        "ERFCX",
+        "exp(x**2) erfc(x) (x + 4) in t = (x - 4) / (x + 4), 0.79 <= x <= 28; relative error",
+        erfcx_of(4.0),
+        lambda t: 1 / erfcx_of(4.0)(t),
+        -3.21 / 4.79,
+        24 / 32,
+        23,
+        0,
+    ),
+    (
+        "ERFCX",
+        "exp(x**2) erfc(x) (x + 2) in t = (x - 2) / (x + 2), 0.79 <= x <= 10.5",
+        erfcx_of(2.0),
+        lambda t: 1 / erfcx_of(2.0)(t),
+        -1.21 / 2.79,
+        8.5 / 12.5,
+        0,
+        10,
     ),
 ]
 
@@ -280,9 +310,10 @@ def main() -> None:
         for count, single in ((doubles, False), (singles, True)):
             if not count:
                 continue
+            description = f"{text}, float32" if single and not doubles else "as above, float32" if single else text
             coefficients, error = fit(f, weight, a, b, count, single)
             print()
-            print(f"# {'as above, float32' if single else text}: 2**{error:.1f}")
+            print(f"# {description}: 2**{error:.1f}")
             print(f"{name}{'_F32' if single else ''} = (")
             for c in coefficients:
                 print(f"    {c!r},")

@@ -52,6 +52,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "sigmoid": (2.4, 2.4),
     "softplus": (2.7, 2.7),
     "erf": (1.4, 1.4),
+    "erfc": (4.5, 4.0),
     "power": (1.3, 0.6),
 }
 
@@ -80,6 +81,8 @@ EXACT: dict[str, Callable[..., Any]] = {
     "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
     "softplus": lambda x: mpmath.log1p(mpmath.exp(x)),
     "erf": mpmath.erf,
+    # mpmath overflows for the hugest arguments
+    "erfc": lambda x: mpmath.erfc(x) if x < 30 else mpf(0),
     "power": lambda x, y: x**y,
 }
 
@@ -147,6 +150,8 @@ def domain(name: str, dtype: Any, count: int) -> tuple[Array, ...]:
     if name in TRIGONOMETRIC:
         multiples = rng.integers(1, 2**20, count) * (np.pi / 2)
         parts += [multiples, rng.uniform(-1e4, 1e4, count), 2.0 ** rng.uniform(10, 60, count)]
+    if name == "erfc":
+        parts += [rng.uniform(0.4, 28 if double else 10.3, 2 * count)]
     if name == "erf":
         parts += [rng.uniform(0.8, 1.4, 2 * count), rng.uniform(1, 6, count)]
     if name in ("arcsin", "arccos", "arctanh"):
@@ -200,7 +205,7 @@ SPECIAL = (0.0, 1.0, 0.5, 1.5, 2.0, 3.0, 4.0, 7.25, 1e-310, 1e-40, 1e300, 709.0,
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("name", [*BOUNDS, "logaddexp", "erfc"])
+@pytest.mark.parametrize("name", [*BOUNDS, "logaddexp"])
 def test_special_values(name: str, dtype: Any) -> None:
     with np.errstate(all="ignore"):
         values = np.array([*SPECIAL, *(-v for v in SPECIAL), np.nan], dtype)

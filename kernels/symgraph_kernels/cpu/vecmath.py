@@ -7,23 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from llvmlite import ir
-
 from symgraph_kernels.cpu import vecmath_erf, vecmath_exp, vecmath_inverse, vecmath_log, vecmath_power, vecmath_trig
-from symgraph_kernels.cpu.vecmath_lane import Lane, Value
+from symgraph_kernels.cpu.vecmath_lane import Value
 
 Writer = Callable[..., Value]
-
-
-def _call(symbol: str) -> Writer:
-    def write(f: Lane, *args: Value) -> Value:
-        name = symbol if f.double else symbol + "f"
-        fn = f.b.module.globals.get(name)
-        if fn is None:
-            fn = ir.Function(f.b.module, ir.FunctionType(f.type, [f.type] * len(args)), name=name)
-        return f.b.call(fn, args)
-
-    return write
 
 
 VECTOR: dict[str, Writer] = {
@@ -52,6 +39,6 @@ VECTOR: dict[str, Writer] = {
     "softplus": vecmath_log.softplus,
     "logaddexp": vecmath_log.logaddexp,
     "erf": vecmath_erf.erf,
-    "erfc": _call("erfc"),
+    "erfc": vecmath_erf.erfc,
     "power": vecmath_power.power,
 }
