@@ -44,18 +44,7 @@ def constant(d: int, k: int, n: int, gamma: float = GAMMA, m: int = M) -> float:
     return -n * d / 2 * log(2 * pi) - k * (wide * d * (log(gamma) - log(2) / 2) - log_gamma)
 
 
-def formula(
-    m: Any,
-    at: Any,
-    zero: Any,
-    alpha: Any,
-    mu: Any,
-    icf: Any,
-    x: Any,
-    *prior_facts: Any,
-    gamma: float = GAMMA,
-    wish: int = M,
-) -> Any:
+def formula(m: Any, at: Any, zero: Any, parameters: Any, x: Any, gamma: float = GAMMA, wish: int = M) -> Any:
     """In the functions of ``m``; ``zero`` is a column of zeros, ``at`` what :func:`places` returns."""
     alpha, mu, icf = parameters
     k, d = mu.shape
