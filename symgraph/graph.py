@@ -89,19 +89,21 @@ class SharedVariable(Variable):
             return self._value.copy()
 
     def set_value(self, value: object) -> None:
-        """Replace the value; raises :class:`~symgraph.errors.UpdateError` where dtype, rank or a static size differs."""
-        from symgraph.errors import UpdateError
+        """Replace the value by a copy of ``value``, converted to the dtype where that loses nothing.
 
-        array = np.array(value, dtype=self.type.dtype, order="C", casting="same_kind") if not isinstance(
-            value, np.ndarray
-        ) else np.array(value, order="C")
-        fits = array.ndim == self.type.ndim and all(
-            not isinstance(want, int) or want == got for want, got in zip(self.type.shape, array.shape, strict=True)
-        )
-        if array.dtype != self.type.dtype or not fits:
+        Raises :class:`~symgraph.errors.UpdateError` where dtype, rank or a static size does not fit.
+        """
+        from symgraph.errors import DTypeError, RankError, UpdateError
+        from symgraph.runtime.sizes import as_array
+
+        name = self.name or "shared variable"
+        try:
+            array = np.array(as_array(self, value, name), order="C")
+        except (DTypeError, RankError) as error:
+            raise UpdateError(str(error)) from None
+        if any(isinstance(want, int) and want != got for want, got in zip(self.type.shape, array.shape, strict=True)):
             raise UpdateError(
-                f"{self.name or 'shared variable'}: wanted a value of type {self.type}, got "
-                f"{array.dtype.name}{list(array.shape)}  {source.show(source.current())}"
+                f"{name}: wanted {self.type}, got {array.dtype.name}{list(array.shape)}  {source.show(source.current())}"
             )
         with self.lock:
             self._value = array

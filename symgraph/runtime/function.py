@@ -184,8 +184,10 @@ class Function:
             with self._locked():
                 values = interpret(self.graph, dict(zip(self.inputs, arrays, strict=True)))
                 for s, value in zip(self.updates, values[len(self.outputs) :], strict=True):
-                    s._value, s.spare = np.ascontiguousarray(value), None
+                    s._value, s.spare = value, None
             return self._returned(values[: len(self.outputs)])
+        if self._entry is not None:
+            return self._entry(*args)
         if not self.updates:
             expected = self._expected(args) if self._check else None
             out = self._executable.entry(*args, *[s._value for s in self.shared])
