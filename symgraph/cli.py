@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that ``argv`` names and return the exit status: 0, or 1 where something needed is missing."""
-    parser = argparse.ArgumentParser(prog="symgraph", description="Symbolic graphs of tensors, differentiated and compiled.")
-    parser.add_argument("--version", action="store_true", help="print the versions of symgraph and what it compiles with")
+    parser = argparse.ArgumentParser(
+        prog="symgraph", description="Symbolic graphs of tensors, differentiated and compiled."
+    )
+    parser.add_argument(
+        "--version", action="store_true", help="print the versions of symgraph and what it compiles with"
+    )
     commands = parser.add_subparsers(dest="command", metavar="command")
     demo = commands.add_parser(
         "demo",
         help="train a network on handwritten digits, then fit by Newton-CG",
         description="Train a two-layer network on handwritten digits, then fit a logistic regression by Newton-CG.",
     )
-    demo.add_argument("--epochs", type=_positive, help="how often the network sees the training set (40)")
-    demo.add_argument("--seed", type=int, default=0, help="of the split, the weights and the minibatches (0)")
+    demo.add_argument("--epochs", type=_positive, help="how often the network sees the training set (30)")
+    demo.add_argument("--seed", type=int, default=0, help="of the weights and the minibatches (0)")
     demo.add_argument("--threads", type=_positive, help="how many threads a call may use (all cores)")
-    demo.add_argument("--quiet", action="store_true", help="no progress bar (there is none in a pipe or under CI anyway)")
+    demo.add_argument(
+        "--quiet", action="store_true", help="no progress bar (there is none in a pipe or under CI anyway)"
+    )
     arguments = parser.parse_args(argv)
     if arguments.version:
         print(versions())
@@ -36,6 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         job.run(epochs=epochs, seed=arguments.seed, threads=arguments.threads, quiet=arguments.quiet)
     except MissingExtraError as error:
         print(error, file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Whoever read the output has gone; the interpreter must not fail again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)

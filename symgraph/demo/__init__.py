@@ -28,14 +28,14 @@ def run(epochs: int = network.EPOCHS, seed: int = 0, threads: int | None = None,
 
     Args:
         epochs: how often the network sees the training set.
-        seed: of the split, the weights and the order of the minibatches.
+        seed: of the weights and of the order of the minibatches.
         threads: as in :func:`symgraph.function`.
         quiet: no progress bar, whatever the terminal.
 
     Raises :class:`~symgraph.demo.digits.MissingExtraError` where scikit-learn or tqdm is not installed.
     """
     start = time.perf_counter()
-    data = load(seed)
+    data = load()
     seconds = {"load the data": time.perf_counter() - start}
     print(f"Handwritten digits: {len(data.train_x)} to learn from, {len(data.test_x)} held out, 64 pixels each.")
 

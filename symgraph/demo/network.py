@@ -10,7 +10,7 @@ import numpy as np
 import symgraph as sg
 from symgraph.demo.digits import Digits, progress_bar
 
-HIDDEN, EPOCHS, BATCH = 128, 40, 32
+HIDDEN, EPOCHS, BATCH = 128, 30, 32
 RATE, MOMENTUM, DECAY = 0.05, 0.9, 1e-4
 
 

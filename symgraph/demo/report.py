@@ -29,7 +29,9 @@ def table(rows: Iterable[tuple[str, ...]], left: int = 1) -> str:
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     lines = []
     for row in rows:
-        cells = [cell.ljust(w) if k < left else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True))]
+        cells = [
+            cell.ljust(w) if k < left else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
         lines.append("  " + "  ".join(cells).rstrip())
     return "\n".join(lines)
 
@@ -51,23 +53,23 @@ def built(fn: sg.Function) -> str:
 
 
 def memory(fn: sg.Function) -> str:
-    """The memory of a call with the latest sizes, against what the tensors would take one by one."""
-    plan = fn.program.last_plan
-    if plan is None:
+    """The memory of a call with the largest sizes so far, against what the tensors would take one by one."""
+    plans = fn.program.plans.values()
+    if not plans:
         return "  not called yet"
-    every = sum(
-        resolve(v.type.size, plan.env) * v.type.dtype.itemsize for node in fn.graph.nodes for v in node.outputs
-    )
+    plan = max(plans, key=lambda p: p.arena)
+    every = sum(resolve(v.type.size, plan.env) * v.type.dtype.itemsize for node in fn.graph.nodes for v in node.outputs)
+    sizes = ", ".join(f"{atom} {n}" for atom, n in plan.env.items() if atom.name)
     return (
-        f"Memory of a call of {fn.name}: one arena of {plan.arena:,} bytes; "
-        f"its tensors apart would take {plan.intermediates:,},\nall intermediates of the graph as written {every:,}."
+        f"Memory of a call of {fn.name} ({sizes}): one arena of {plan.arena:,} bytes. Its tensors apart\n"
+        f"would take {plan.intermediates:,}, all intermediates of the graph as written {every:,}."
     )
 
 
 def history(trained: Trained) -> str:
     """Some epochs of the training."""
     last = trained.history[-1].number
-    chosen = [e for e in trained.history if e.number in {1, 2, 5, 10, 20, 40, 80, last}]
+    chosen = [e for e in trained.history if e.number in {1, 2, 5, 10, 20, 50, 100, last}]
     rows = [("epoch", "training loss", "held-out accuracy")]
     return table([*rows, *((str(e.number), f"{e.loss:.4f}", f"{e.accuracy:.4f}") for e in chosen)])
 
