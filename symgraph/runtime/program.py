@@ -6,6 +6,7 @@ a loop is split over threads - is a *plan*, computed when a call brings sizes th
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from symgraph.types import Atom, Dim, Size
 
 GRAIN = 30_000.0
 """Nanoseconds of work below which waking another thread costs more than it saves."""
+GEMM_GRAIN = 1e6
+"""FLOPs of a matrix product below which one thread does it."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class ProgramStep:
 
     name: str
     step: Step
-    bindings: list[Variable | Size | np.generic | _Raw]
-    extent: Size
+    bindings: list[Variable | Size | np.generic | _Raw | _Choice]
+    extent: Size | _Choice
     work: tuple[Size, ...]
     source: str = ""
 
@@ -55,6 +58,14 @@ class _Raw:
     """A word that is known when the program is built: a flag, an address, the bits of a scalar."""
 
     word: int
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A word of a matrix product that its plan decides: the axis to split over threads, its extent, or into how many."""
+
+    what: str
+    call: LibraryCall
 
 
 @dataclass
@@ -101,7 +112,7 @@ def build(
     threads: int,
 ) -> Program:
     """Fuse, lower and plan an optimized graph. Compiles nothing."""
-    steps = [_kernel(s) if isinstance(s, Kernel) else _gemm(s, threads) for s in fuse(graph)]
+    steps = [_kernel(s) if isinstance(s, Kernel) else _gemm(s) for s in fuse(graph)]
     memory = plan_memory([s.step for s in steps], outputs, graph.inputs)
     return Program(graph, graph.inputs, tuple(outputs), dict(destinations), steps, memory, list(checks), threads)
 
@@ -109,11 +120,11 @@ def build(
 def _kernel(kernel: Kernel) -> ProgramStep:
     lowered: Lowered = lower(kernel)
     name, text = emit(lowered.loops)
-    bindings: list[Variable | Size | np.generic | _Raw] = list(lowered.bindings)
+    bindings: list[Variable | Size | np.generic | _Raw | _Choice] = list(lowered.bindings)
     return ProgramStep(name, kernel, bindings, lowered.extent, lowered.work, text)
 
 
-def _gemm(call: LibraryCall, threads: int) -> ProgramStep:
+def _gemm(call: LibraryCall) -> ProgramStep:
     from symgraph_kernels.cpu.blas import Gemm, table_address
 
     x = call.matrices
@@ -147,9 +158,11 @@ def _gemm(call: LibraryCall, threads: int) -> ProgramStep:
         Gemm.B_INNER: b_inner,
         Gemm.C_OUTER: c_outer,
         Gemm.C_INNER: c_inner,
-        Gemm.THREADS: _Raw(threads if threads == 1 else 0),
+        Gemm.THREADS: _Raw(1),  # the program's own threads share the work: two pools would fight for the cores
+        Gemm.OUTER: outer,
+        Gemm.SPLIT: _Choice("split", call),
     }
-    return ProgramStep(f"gemm_{kind}", call, [words[w] for w in Gemm], outer, ())
+    return ProgramStep(f"gemm_{kind}", call, [words[w] for w in Gemm], _Choice("extent", call), ())
 
 
 class _Frame:
@@ -216,7 +229,9 @@ class Executable:
             argwords += [self._word(b) for b in s.bindings]
             extent = self._word(s.extent)
             chunks = self.one
-            if s.source and program.threads > 1 and s.extent != 1:
+            if isinstance(s.extent, _Choice):
+                chunks = frame.word(_Choice("chunks", s.extent.call))
+            elif program.threads > 1 and s.extent != 1:
                 chunks = frame.word(("chunks", len(rows)))
                 self.chunk_words.append((chunks, s))
             rows.append((addresses[s.name], len(s.bindings), offset, extent, chunks))
@@ -252,6 +267,8 @@ class Executable:
             return self.frame.word(bound)
         if isinstance(bound, int | Dim):
             return self.frame.word(("size", bound))
+        if isinstance(bound, _Choice):
+            return self.frame.word(bound)
         if isinstance(bound, _Raw):
             return self.frame.word(("raw", bound.word))
         return self.frame.word(("const", bound.dtype, bound.tobytes()))
@@ -288,6 +305,8 @@ class Executable:
                 data = np.ascontiguousarray(key.data)
                 keep.append(data)
                 template[word] = data.ctypes.data
+            elif isinstance(key, _Choice):
+                template[word] = choices(key.call, env, program.threads)[key.what]
             elif isinstance(key, tuple):
                 if key[0] == "size":
                     template[word] = resolve(key[1], env)
@@ -335,6 +354,21 @@ class Executable:
         what = ", ".join(dict.fromkeys(n.op.name for n in gathers))
         types = ", ".join(f"{v.name or 'operand'}: {v.type}" for v in gathers[0].inputs)
         raise IndexRangeError(f"{what}: an index is out of range: {types}   {lines(gathers)}")
+
+
+def choices(call: LibraryCall, env: Mapping[Atom, int], threads: int) -> dict[str, int]:
+    """How a matrix product is shared by threads: along the batch, the rows, or the columns."""
+    from symgraph_kernels.cpu.blas import Split
+
+    x = call.matrices
+    m, n, k = (resolve(s, env) for s in (x.m, x.n, x.k))
+    counts = [resolve(b[0], env) for b in x.batch]
+    outer = counts[0] if len(counts) == 2 else 1
+    parts = min(threads, int(2.0 * m * n * k * math.prod(counts) / GEMM_GRAIN))
+    if parts <= 1:
+        return {"split": Split.BATCH, "extent": outer, "chunks": 1}
+    split, extent = max(((Split.ROWS, m), (Split.COLUMNS, n), (Split.BATCH, outer)), key=lambda s: s[1])
+    return {"split": split, "extent": extent, "chunks": min(parts, extent)}
 
 
 def lines(nodes: Sequence[Apply]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from symgraph_kernels.cpu import blas
-from symgraph_kernels.cpu.blas import SMALL, TOO_LARGE, Gemm
+from symgraph_kernels.cpu.blas import SMALL, TOO_LARGE, Gemm, Split
 
 DTYPES: dict[str, Any] = {"f32": np.float32, "f64": np.float64}
 KERNEL = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
@@ -37,7 +37,7 @@ def kernels() -> dict[str, Any]:
 def words(kind: str, m: int, n: int, k: int, alpha: float = 1.0, beta: float = 0.0, **others: int) -> Any:
     """Argument words of one product; `others` by lower-case names of Gemm."""
     w = np.zeros(len(Gemm), np.int64)
-    w[[Gemm.TABLE, Gemm.M, Gemm.N, Gemm.K, Gemm.INNER]] = blas.table_address(kind), m, n, k, 1
+    w[[Gemm.TABLE, Gemm.M, Gemm.N, Gemm.K, Gemm.INNER, Gemm.OUTER]] = blas.table_address(kind), m, n, k, 1, 1
     for word, value in ((Gemm.ALPHA, alpha), (Gemm.BETA, beta)):
         w[word : word + 1].view(DTYPES[kind])[0] = value
     for name, value in others.items():
@@ -121,6 +121,28 @@ def test_two_batch_axes_with_repeated_operands(kind: str, size: int) -> None:
     assert np.isnan(c[2:]).all()
     assert run(kind, w, 2, 5) == 0
     np.testing.assert_allclose(c, a[:, None] @ b[None], rtol=1e-4 if kind == "f32" else 1e-12, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", DTYPES)
+@pytest.mark.parametrize("trans", list(itertools.product([0, 1], repeat=2)))
+@pytest.mark.parametrize("split", [Split.ROWS, Split.COLUMNS])
+def test_rows_and_columns_in_parts(kind: str, trans: tuple[int, int], split: Split) -> None:
+    """Ranges of rows or columns together make the whole product, for every matrix of the batch."""
+    rng = np.random.default_rng(5)
+    batch, m, n, k = 2, 21, 18, 11
+    a = rng.standard_normal((batch, *((k, m) if trans[0] else (m, k)))).astype(DTYPES[kind])
+    b = rng.standard_normal((batch, *((n, k) if trans[1] else (k, n)))).astype(DTYPES[kind])
+    c = np.full((batch, m, n), np.nan, DTYPES[kind])
+    w = words(
+        kind, m, n, k, split=split, outer=batch, trans_a=trans[0], trans_b=trans[1],
+        a=a.ctypes.data, lda=a.shape[2], a_outer=m * k, b=b.ctypes.data, ldb=b.shape[2], b_outer=n * k,
+        c=c.ctypes.data, ldc=n, c_outer=m * n,
+    )  # fmt: skip
+    extent = m if split == Split.ROWS else n
+    for low, high in ((0, 1), (1, 8), (8, extent)):
+        assert run(kind, w, low, high) == 0
+    expected = (a.swapaxes(1, 2) if trans[0] else a) @ (b.swapaxes(1, 2) if trans[1] else b)
+    np.testing.assert_allclose(c, expected, rtol=1e-4 if kind == "f32" else 1e-12, atol=1e-4 if kind == "f32" else 1e-12)
 
 
 @pytest.mark.parametrize("kind", DTYPES)

@@ -4,8 +4,9 @@
 
     C[m, n] = alpha * op(A)[m, k] @ op(B)[k, n] + beta * C[m, n]
 
-on row-major matrices whose rows are contiguous; beta == 0 means that C is not read. `[lo, hi)` is a range of the outer
-batch axis. `Gemm` numbers the argument words. Result: 0, or TOO_LARGE when a size or a leading dimension is more than
+on row-major matrices whose rows are contiguous; beta == 0 means that C is not read. `[lo, hi)` is a range of the axis that
+`Gemm.SPLIT` names: of the outer batch axis, or of the rows or columns of every C; parts may run in different threads.
+`Gemm` numbers the argument words. Result: 0, or TOO_LARGE when a size or a leading dimension is more than
 BLAS's 32-bit integers hold.
 
     addresses = load(ir_text(), NAMES)     # compile and link: any means will do
@@ -32,6 +33,7 @@ __all__ = [
     "NAMES",
     "TOO_LARGE",
     "Gemm",
+    "Split",
     "get_blas_threads",
     "ir_text",
     "set_blas_threads",
@@ -74,6 +76,16 @@ class Gemm(IntEnum):
     C_OUTER = 22
     C_INNER = 23
     THREADS = 24  # threads that BLAS may use in this call; 0 leaves it its own choice
+    OUTER = 25  # number of matrices on the outer batch axis; not looked at where that axis is split
+    SPLIT = 26  # what [lo, hi) counts: a member of `Split`
+
+
+class Split(IntEnum):
+    """The axis that a range of the kernel is of."""
+
+    BATCH = 0
+    ROWS = 1
+    COLUMNS = 2
 
 
 class Table(IntEnum):

@@ -12,7 +12,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from symgraph_kernels.cpu.blas import SMALL, TOO_LARGE, Gemm, State, Table
+from symgraph_kernels.cpu.blas import SMALL, TOO_LARGE, Gemm, Split, State, Table
 
 I64, I32, I8, POINTER = ir.IntType(64), ir.IntType(32), ir.IntType(8), ir.PointerType()
 INT32_MAX = 2**31 - 1
@@ -100,14 +100,33 @@ def _emit_kernel(module: ir.Module, name: str, real: Any, product: Any, limit: A
         return body.load(body.element(args, I64, index), typ=kind)
 
     table, threads = word(Gemm.TABLE, POINTER), word(Gemm.THREADS)
-    fixed = [word(i) for i in (Gemm.TRANS_A, Gemm.TRANS_B, Gemm.M, Gemm.N, Gemm.K, Gemm.LDA, Gemm.LDB, Gemm.LDC)]
+    trans_a, trans_b, lda, ldb, ldc = (word(i) for i in (Gemm.TRANS_A, Gemm.TRANS_B, Gemm.LDA, Gemm.LDB, Gemm.LDC))
+    # The range is of one axis; along the other two this call has everything.
+    split, zero, one = word(Gemm.SPLIT), body.as_i64(0), body.as_i64(1)
+    rows, columns = body.test(split, "==", Split.ROWS), body.test(split, "==", Split.COLUMNS)
+    batch = body.test(split, "==", Split.BATCH)
+    part = body.sub(high, low)
+    m, n = body.select(rows, part, word(Gemm.M)), body.select(columns, part, word(Gemm.N))
+    row_of_a = body.select(body.test(trans_a, "!=", 0), one, lda)
+    column_of_b = body.select(body.test(trans_b, "!=", 0), ldb, one)
+    skipped = (
+        body.select(rows, body.mul(low, row_of_a), zero),
+        body.select(columns, body.mul(low, column_of_b), zero),
+        body.select(rows, body.mul(low, ldc), body.select(columns, low, zero)),
+    )
+    first, last = body.select(batch, low, zero), body.select(batch, high, word(Gemm.OUTER))
+    fixed = [trans_a, trans_b, m, n, word(Gemm.K), lda, ldb, ldc]
     alpha, beta = word(Gemm.ALPHA, real), word(Gemm.BETA, real)
     operands = [
-        (body.element(word(pointer, POINTER), real, word(offset)), word(outer), word(inner))
-        for pointer, offset, outer, inner in (
-            (Gemm.A, Gemm.A_OFFSET, Gemm.A_OUTER, Gemm.A_INNER),
-            (Gemm.B, Gemm.B_OFFSET, Gemm.B_OUTER, Gemm.B_INNER),
-            (Gemm.C, Gemm.C_OFFSET, Gemm.C_OUTER, Gemm.C_INNER),
+        (body.element(word(pointer, POINTER), real, body.add(word(offset), skip)), word(outer), word(inner))
+        for (pointer, offset, outer, inner), skip in zip(
+            (
+                (Gemm.A, Gemm.A_OFFSET, Gemm.A_OUTER, Gemm.A_INNER),
+                (Gemm.B, Gemm.B_OFFSET, Gemm.B_OUTER, Gemm.B_INNER),
+                (Gemm.C, Gemm.C_OFFSET, Gemm.C_OUTER, Gemm.C_INNER),
+            ),
+            skipped,
+            strict=True,
         )
     ]
     inner_count = word(Gemm.INNER)
@@ -116,7 +135,7 @@ def _emit_kernel(module: ir.Module, name: str, real: Any, product: Any, limit: A
         body.call(limit, [table, threads])
     result = body.slot(I64)
     body.store(body.as_i64(0), result)
-    with body.count(low, high) as i, body.count(0, inner_count) as j:
+    with body.count(first, last) as i, body.count(0, inner_count) as j:
         matrices = [
             body.element(base, real, body.add(body.mul(i, outer), body.mul(j, inner)))
             for base, outer, inner in operands
