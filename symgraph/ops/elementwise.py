@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -33,6 +33,7 @@ from symgraph.op import (
     as_variable,
     constant,
     differentiable,
+    located,
     op,
 )
 from symgraph.ops.shape import broadcast_operands, broadcast_to
@@ -143,7 +144,10 @@ class Elementwise(Op):
             kinds = (None,) * len(kinds)
         converted = [x if k is not None else as_variable(x) for x, k in zip(operands, kinds, strict=True)]
         given = tuple(k if k is not None else v.type.dtype for v, k in zip(converted, kinds, strict=True))  # type: ignore[union-attr]
-        *wanted, _ = self.resolve(given)
+        try:
+            *wanted, _ = self.resolve(given)
+        except DTypeError as error:
+            raise located(error, [v for v in converted if isinstance(v, Variable)]) from None
         ready = [
             cast(v, d) if isinstance(v, Variable) else constant(v, d) for v, d in zip(converted, wanted, strict=True)
         ]
@@ -183,7 +187,7 @@ def broadcast_unbatched(inputs: Sequence[Variable], batched: Sequence[bool]) -> 
 def _ufunc(ufunc: np.ufunc) -> Resolver:
     """The dtypes of a ufunc's loop, as NumPy 2 promotes; Python numbers are weak."""
 
-    @lru_cache(maxsize=None)
+    @cache
     def resolve(dtypes: tuple[Any, ...]) -> tuple[np.dtype[Any], ...]:
         try:
             found = ufunc.resolve_dtypes((*dtypes, *(None,) * ufunc.nout))
@@ -195,7 +199,7 @@ def _ufunc(ufunc: np.ufunc) -> Resolver:
     return resolve
 
 
-@lru_cache(maxsize=None)
+@cache
 def _same(dtypes: tuple[Any, ...]) -> tuple[np.dtype[Any], ...]:
     """All operands and the result of one dtype."""
     examples = [d(0) if isinstance(d, type) else d for d in dtypes]
@@ -203,7 +207,7 @@ def _same(dtypes: tuple[Any, ...]) -> tuple[np.dtype[Any], ...]:
     return (common,) * (len(dtypes) + 1)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _select(dtypes: tuple[Any, ...]) -> tuple[np.dtype[Any], ...]:
     return (np.dtype(bool), *_same(dtypes[1:]))
 

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from symgraph import index as ix
-from symgraph.errors import DTypeError, RankError, SizeError
+from symgraph.errors import RankError, SizeError
 from symgraph.graph import Constant, Variable
 from symgraph.op import (
-    DISCONNECTED,
     Derivative,
     Op,
     Sample,
@@ -33,8 +32,6 @@ from symgraph.types import (
     normalize_axes,
     normalize_axis,
     product,
-    size_max,
-    size_min,
     unify,
 )
 
