@@ -1,4 +1,4 @@
-"""The data: 1,797 images of handwritten digits, 8 × 8 pixels, that come with scikit-learn (UCI, Alpaydin and Kaynak 1998)."""
+"""The data: 1,797 images of handwritten digits that come with scikit-learn (UCI, Alpaydin and Kaynak 1998)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ class Digits:
 
 
 def load(held_out: float = 0.2) -> Digits:
-    """The digits, split at random but always alike. Raises :class:`MissingExtraError` where scikit-learn is not installed."""
+    """The digits, split at random but always alike.
+
+    Raises :class:`MissingExtraError` where scikit-learn is not installed.
+    """
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:

@@ -1,7 +1,7 @@
 """Logistic regression by Newton's method, whose linear systems are solved by conjugate gradients. [6.5.10]
 
-The Hessian of the 650 parameters is never formed: conjugate gradients need its product with a vector only, and that is the
-gradient of ``gradient · vector``. (Nocedal and Wright, Numerical Optimization, 2nd ed., algorithm 7.1.)
+The Hessian of the 650 parameters is never formed: conjugate gradients need its product with a vector only, and that is
+the gradient of ``gradient · vector``. (Nocedal and Wright, Numerical Optimization, 2nd ed., algorithm 7.1.)
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +73,7 @@ def build(data: Digits, threads: int | None = None) -> Objective:
 
 
 def fit(objective: Objective, data: Digits, tolerance: float = 1e-6, most: int = 30) -> Fitted:
-    """Minimize from zero until the gradient's norm is below ``tolerance`` of the first; at most ``most`` outer steps."""
+    """Minimize from zero until the gradient's norm is below ``tolerance`` of the first, in at most ``most`` steps."""
     start = time.perf_counter()
     t = np.zeros(objective.size)
     value, gradient = objective.value_and_gradient(t)
@@ -82,7 +83,7 @@ def fit(objective: Objective, data: Digits, tolerance: float = 1e-6, most: int =
     while relative > tolerance and len(steps) < most:
         # Solving to min(1/2, sqrt(norm)) of the norm makes the method converge superlinearly (the book's theorem 7.2).
         residual = min(0.5, np.sqrt(relative)) * relative * first
-        direction, products = conjugate_gradients(lambda v, t=t: objective.hessian_product(t, v), -gradient, residual)
+        direction, products = conjugate_gradients(partial(objective.hessian_product, t), -gradient, residual)
         slope = float(gradient @ direction)
         length = 1.0
         while True:  # halve until the decrease is enough (Armijo's condition); a descent direction always gets there
@@ -100,7 +101,7 @@ def fit(objective: Objective, data: Digits, tolerance: float = 1e-6, most: int =
 
 
 def conjugate_gradients(product: Callable[[Vector], Vector], b: Vector, residual: float) -> tuple[Vector, int]:
-    """``x`` with ``|product(x) - b| <= residual`` for a symmetric positive definite product, and the products it took."""
+    """``x`` with ``|product(x) - b| <= residual``, product positive definite; and how many products it took."""
     x = np.zeros_like(b)
     r, p, n = b.copy(), b.copy(), 0
     rr = float(r @ r)

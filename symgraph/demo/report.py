@@ -45,10 +45,11 @@ def built(fn: sg.Function) -> str:
     ]
     program = fn.program
     calls = sum(not s.source for s in program.steps)
+    loops = len(program.steps) - calls
     return (
         f"{fn.name}: {len(fn.graph)} operations as written and differentiated\n{table(rows)}\n"
-        f"  {len(program.steps)} steps: {len(program.steps) - calls} loops ({len(program.kernels)} distinct kernels, fused), "
-        f"{calls} matrix products by BLAS"
+        f"  {len(program.steps)} steps: {loops} fused loops ({len(program.kernels)} distinct kernels) "
+        f"and {calls} matrix products by BLAS"
     )
 
 
