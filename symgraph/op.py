@@ -191,7 +191,8 @@ def located(error: SymgraphError, inputs: Sequence[Variable]) -> SymgraphError:
     message = str(error)
     if " :: " not in message:
         operands = ", ".join(f"{v.name or f'operand {i}'}: {v.type}" for i, v in enumerate(inputs))
-        message = f"{message} :: {operands}   {source.show(source.current())}"
+        line = source.show(source.current())
+        message = f"{message.removesuffix(line).rstrip()} :: {operands}   {line}"
     return type(error)(message)
 
 

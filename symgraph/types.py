@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from symgraph import source
 from symgraph.errors import DTypeError, RankError, SizeError
 
 DTYPES: tuple[str, ...] = (
@@ -310,19 +311,24 @@ def product(sizes: Iterable[Size]) -> Size:
     return out
 
 
+def _line() -> str:
+    """The user's line, for the end of a message."""
+    return f"   {source.show(source.current())}"
+
+
 def as_size(value: object) -> Size:
     """``value`` as a size: an int, a name, ``None`` for a new unknown, or a size already."""
     if isinstance(value, Dim):
         return value
     if value is None or isinstance(value, str):
         if value == "":
-            raise SizeError("a size's name must not be empty")
+            raise SizeError(f"a size's name must not be empty{_line()}")
         return dim(value)
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         if value < 0:
-            raise SizeError(f"a size must not be negative, got {value}")
+            raise SizeError(f"a size must not be negative, got {value}{_line()}")
         return int(value)
-    raise SizeError(f"a size is an int, a name, None or a Dim, got {value!r} of type {type(value).__name__}")
+    raise SizeError(f"a size is an int, a name, None or a Dim, got {value!r} of type {type(value).__name__}{_line()}")
 
 
 def as_dtype(dtype: Any) -> np.dtype[Any]:
@@ -330,10 +336,10 @@ def as_dtype(dtype: Any) -> np.dtype[Any]:
     try:
         found = np.dtype(dtype)
     except TypeError as error:
-        raise DTypeError(f"not a dtype: {dtype!r}") from error
+        raise DTypeError(f"not a dtype: {dtype!r}{_line()}") from error
     found = found.newbyteorder("=") if not found.isnative else found
     if found not in _SUPPORTED:
-        raise DTypeError(f"dtype {found} is not supported; supported are {', '.join(DTYPES)}")
+        raise DTypeError(f"dtype {found} is not supported; supported are {', '.join(DTYPES)}{_line()}")
     return found
 
 
