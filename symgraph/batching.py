@@ -56,7 +56,7 @@ def _replacements(replace: Mapping[Variable, Variable]) -> tuple[dict[Variable, 
     given: dict[Variable, Variable] = {}
     for v, value in replace.items():
         X = as_variable(value)
-        what = f"vectorize: the batch for {v.name or v!r}: {v.type}"
+        what = f"vectorize: the batch for {v.name or 'variable'}: {v.type}"
         if X.type.dtype != v.type.dtype:
             raise DTypeError(f"{what} has type {X.type}  {line}")
         if X.type.ndim != v.type.ndim + 1:

@@ -247,9 +247,8 @@ class _Reader:
                 self.inputs.append(v)
             return [v]
         if word == "shared":
-            v = self.shared.get(name or "") or SharedVariable(
-                np.zeros([s if isinstance(s, int) else 0 for s in type.shape], type.dtype), type, name
-            )
+            zeros = np.zeros([s if isinstance(s, int) else 0 for s in type.shape], type.dtype)
+            v = self.shared[name] if name in self.shared else SharedVariable(zeros, type, name)
             if rest.strip() == "input":
                 self.inputs.append(v)
             return [v]
@@ -274,7 +273,7 @@ class _Reader:
         found = re.match(r"[\w.]+", text)
         registered = OPS.get(found.group()) if found else None
         if found is None or registered is None:
-            raise ParseError(f"no operation is called {found.group() if found else text!r}")
+            raise ParseError(f"no operation is called {found.group() if found else text}")
         end = found.end()
         if isinstance(registered, Op):
             return registered, end
