@@ -160,14 +160,15 @@ def test_product_with_zeros(zeros: int, order: int) -> None:
 
 
 def test_extreme_arguments_of_units_stay_finite() -> None:
-    for fn, at, want in [
+    cases: list[tuple[Callable[..., Variable], float, float]] = [
         (sg.sigmoid, 1e4, 0.0),
         (sg.sigmoid, -1e4, 0.0),
         (sg.softplus, 1e4, 1.0),
         (sg.softplus, -1e4, 0.0),
         (sg.tanh, 1e4, 0.0),
         (sg.logsumexp, 1e4, 1.0),
-    ]:
+    ]
+    for fn, at, want in cases:
         (first,), (second,) = derivatives(fn, at), derivatives(fn, at, order=2)
         assert first == want
         assert second == 0.0
