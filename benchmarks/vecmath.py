@@ -59,6 +59,7 @@ FUNCTIONS: dict[str, tuple[float, float, str | None]] = {
     "erf": (-3, 3, "erf"),
     "erfc": (-3, 3, "erfc"),
     "power": (0.01, 10, "pow"),
+    "cbrt": (-3, 3, "cbrt"),
 }
 BINARY = ("power", "logaddexp", "arctan2", "hypot")
 

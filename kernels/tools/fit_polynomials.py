@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from mpmath import asin, atan, atanh, cos, erf, erfc, expm1, log, mp, mpf, pi, sin, sqrt
+from mpmath import asin, atan, atanh, cbrt, cos, erf, erfc, expm1, log, mp, mpf, pi, sin, sqrt
 
 mp.dps = 50
 Function = Callable[[Any], Any]
@@ -169,6 +169,16 @@ TABLE: list[tuple[str, str, Function, Function, float, float, int, int]] = [
         0.11112,
         11,
         5,
+    ),
+    (
+        "CBRT",
+        "cube root of m, sqrt(1/2) <= m <= sqrt(2), to start from; relative error",
+        cbrt,
+        lambda m: 1 / cbrt(m),
+        0.7071,
+        1.4143,
+        6,
+        4,
     ),
     (
         "SIN",

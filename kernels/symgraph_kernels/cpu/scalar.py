@@ -329,7 +329,6 @@ def _fma(typingctx: Any, a: Any, b: Any, c: Any) -> tuple[Any, Codegen]:
 
 _ALL = FLOATS + INTEGERS + BOOLEANS
 _LIBM = {
-    "cbrt": ("cbrt", 1),
     "gammaln": ("lgamma", 1),
 }
 _INTRINSICS = {"sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "rint"}

@@ -41,4 +41,5 @@ VECTOR: dict[str, Writer] = {
     "erf": vecmath_erf.erf,
     "erfc": vecmath_erf.erfc,
     "power": vecmath_power.power,
+    "cbrt": vecmath_power.cbrt,
 }

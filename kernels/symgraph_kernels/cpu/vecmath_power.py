@@ -1,4 +1,4 @@
-"""power(x, y) = 2**(y log2|x|), then the sign and the special cases.
+"""power(x, y) = 2**(y log2|x|), then the sign and the special cases; and the cube root.
 
 The logarithm is in double-double (float32: in float64), since its relative error grows y log2|x| times.
 """
@@ -86,3 +86,24 @@ def power(f: Lane, x: Value, y: Value) -> Value:
     r = f.select(f.and_(negative, f.b.not_(whole)), NAN, r)
     r = f.select(f.b.fcmp_unordered("uno", x, y), NAN, r)
     return f.select(f.or_(f.cmp("==", x, 1.0), f.cmp("==", y, 0.0)), 1.0, r)
+
+
+def cbrt(f: Lane, x: Value) -> Value:
+    """A polynomial, a step of Halley's, and one of Newton's whose residual is exact."""
+    a = f.abs(x)
+    m, k, _ = split_any(f, a)
+    rounded = f.mad(k, 1 / 3, f.magic)
+    rest = f.sub(k, f.mul(f.sub(rounded, f.magic), 3.0))
+    up, down = f.cmp(">", rest, 0.0), f.cmp("<", rest, 0.0)
+    y = f.mul(
+        f.horner(m, poly.CBRT if f.double else poly.CBRT_F32),
+        f.select(up, 2 ** (1 / 3), f.select(down, 2 ** (-1 / 3), 1.0)),
+    )
+    m = f.mul(m, f.select(up, 2.0, f.select(down, 0.5, 1.0)))
+    cube = f.mul(f.mul(y, y), y)
+    y = f.div(f.mul(y, f.add(cube, f.add(m, m))), f.add(f.add(cube, cube), m))
+    square, low = f.two_product(y, y)
+    residual = f.mad(f.neg(low), y, f.fma(f.neg(square), y, m))
+    y = f.add(y, f.div(residual, f.mul(square, 3.0)))
+    result = f.copysign(f.mul(y, f.power_of_two(rounded)), x)
+    return f.select(f.and_(f.cmp(">", a, 0.0), f.cmp("<", a, INF)), result, x)
