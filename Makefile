@@ -39,7 +39,7 @@ check: $(VENV)/dev ## Check format, lint, types (strict, tests too) and the exam
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(CODE)
-	$(BIN)/python -m pytest -q --doctest-modules --doctest-glob='*.md' symgraph kernels/symgraph_kernels $(DOCS)
+	$(BIN)/python -m pytest -q -p tests.conftest --doctest-modules --doctest-glob='*.md' symgraph kernels/symgraph_kernels $(DOCS)
 
 format: $(VENV)/dev ## Format the code and apply the lint fixes that are safe
 	$(BIN)/ruff check --fix --exit-zero .
