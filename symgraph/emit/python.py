@@ -69,7 +69,9 @@ class _Printer:
             text = f"{self.value(args[0], True)} {_BOOLEAN[fn]} {self.value(args[1], True)}"
             return f"({text})" if inner else text
         if fn in ("logical_and", "logical_or", "logical_xor", "logical_not"):
-            truths = [f"({self.value(a, True)} != {_zero(a)})" if a.dtype != bool else self.value(a, True) for a in args]
+            truths = [
+                f"({self.value(a, True)} != {_zero(a)})" if a.dtype != bool else self.value(a, True) for a in args
+            ]
             text = f" {_BOOLEAN[fn]} ".join(truths) if fn != "logical_not" else f"~{truths[0]}"
             return f"({text})" if inner else text
         if fn in _INFIX:
@@ -137,4 +139,3 @@ def emit(kernel: ir.LoopKernel, target: Target = CPU) -> tuple[str, str]:
     text = "\n".join(lines) + "\n"
     name = f"k_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     return name, f"def {name}(args, lo, hi):\n{text}"
-

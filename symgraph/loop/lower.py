@@ -1,14 +1,16 @@
 """From a fused kernel in index form to a nest of loops.
 
 Every expression is placed in the outermost loop that binds all indices it depends on, once: this is where common
-subexpressions and loop-invariant code are dealt with. Reductions become loops at the level of their free indices. Adjacent
-axes that all tensors step through together become one loop.
+subexpressions and loop-invariant code are dealt with. Reductions become loops at the level of their free indices.
+Adjacent axes that all tensors step through together become one loop.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from symgraph.passes.fuse import Kernel, Root
 from symgraph.types import Size, product
 
 BLOCK = 1024
-"""Terms that one partial sum adds up; partial sums are added with compensation, so the error stays that of one block."""
+"""Terms that one partial sum adds up. Partial sums are added with compensation: the error stays that of one block."""
 INDEX_ERROR = 1
 """Base of the error codes for indices out of range."""
 
@@ -37,7 +39,7 @@ class Lowered:
 
 
 class _Block:
-    """Statements under construction. ``vars`` are the loop indices that it binds; a fenced block keeps what is in it."""
+    """Statements under construction. ``vars`` are the loop indices it binds; a fenced block keeps what is in it."""
 
     def __init__(self, parent: _Block | None, vars: Iterable[ix.Expr] = (), fence: bool = False) -> None:
         self.parent = parent
@@ -146,10 +148,7 @@ class _Lowering:
             else:
                 accesses.append((tuple(ix.resolve(e) for e in r.values[:-1]), r.variables[0].type.shape))
                 stack.append(r.values[-1])
-        for index, _ in list(accesses):
-            for e in index:
-                if e.fn != "index":
-                    stack.append(e)
+        stack.extend(e for index, _ in accesses for e in index if e.fn != "index")
         while stack:
             e = ix.resolve(stack.pop())
             if e in seen:
@@ -174,7 +173,7 @@ class _Lowering:
         groups = [tuple(i for i in group if i not in self.units) for group in groups]
         fixed = self.kernel.roots[0].accumulates
         for number, group in enumerate(groups):
-            for x, y in zip(group, group[1:], strict=False):
+            for x, y in pairwise(group):
                 if x in taken or y in taken or (fixed and number == 0):
                     continue
                 if all(_neighbours(index, shape, x, y, self.extents[y]) for index, shape in compact):
@@ -202,7 +201,13 @@ class _Lowering:
         if e.fn == "index":
             return ix.size_value(0) if e in self.units else self.loop_names[e]
         if e.fn == "const":
-            return e if e.dtype == ix.INT and e.attr in (0, 1) else self.size(e.attr) if e.dtype == ix.INT else self.const(e)
+            return (
+                e
+                if e.dtype == ix.INT and e.attr in (0, 1)
+                else self.size(e.attr)
+                if e.dtype == ix.INT
+                else self.const(e)
+            )
         if e.fn == "size":
             return self.size(e.attr)
         number = self.number(e)
@@ -377,13 +382,20 @@ class _Lowering:
             self.column(first, top)
         else:
             common = self.live(first.indices[: self.kernel.depth])
-            single = self.kernel.depth == len(first.shape) and all(len(r.shape) == len(first.shape) for r in self.kernel.roots)
+            single = self.kernel.depth == len(first.shape) and all(
+                len(r.shape) == len(first.shape) for r in self.kernel.roots
+            )
             self.loops(common, top, self.roots, outermost=True, innermost=single)
         loops = LoopKernel(list(self.params.values()), top.body)
         return Lowered(loops, self.bindings, self.parallel, tuple(dict.fromkeys(self.work)))
 
     def loops(
-        self, indices: Sequence[ix.Expr], block: _Block, inside: Callable[[_Block], None], outermost: bool, innermost: bool
+        self,
+        indices: Sequence[ix.Expr],
+        block: _Block,
+        inside: Callable[[_Block], None],
+        outermost: bool,
+        innermost: bool,
     ) -> None:
         """Loops over output axes; the outermost one is the kernel's parallel axis."""
         if not indices:
@@ -406,15 +418,17 @@ class _Lowering:
     def roots(self, block: _Block) -> None:
         for r in self.kernel.roots:
             if r.write is not None:
-                self.nest(self.live(r.indices), block, lambda inner, r=r: self.scatter(r, inner))
+                self.nest(self.live(r.indices), block, partial(self.scatter, r))
                 _serialize(block.body)
                 continue
             rest = self.live(r.indices[self.kernel.depth :])
-            self.loops(rest, block, lambda inner, r=r: self.store(r, inner), False, True)
+            self.loops(rest, block, partial(self.store, r), False, True)
 
     def store(self, r: Root, block: _Block) -> None:
         values = [self.value(e, block) for e in r.values]
-        values = [self.let(v, block) if v.fn not in ("name", "const") and len(self.kernel.roots) > 1 else v for v in values]
+        values = [
+            self.let(v, block) if v.fn not in ("name", "const") and len(self.kernel.roots) > 1 else v for v in values
+        ]
         for v, value in zip(r.variables, values, strict=True):
             block.body.append(Store(self.buffer(v), self.offset(v, r.indices, block), ix.cast(value, v.type.dtype)))
             if value.fn in ("name", "const") and value.dtype == v.type.dtype:
@@ -533,12 +547,12 @@ def _combine(kind: str, acc: ix.Expr, term: ix.Expr, dtype: np.dtype[Any], order
     if kind in ("add", "multiply") and dtype.kind == "f" and not ordered:
         return _call({"add": "add_reassoc", "multiply": "mul_reassoc"}[kind], acc, term, dtype=dtype)
     if dtype.kind == "b":
-        kind = {"add": "logical_or", "multiply": "logical_and", "maximum": "logical_or", "minimum": "logical_and"}.get(kind, kind)
+        kind = {"add": "logical_or", "multiply": "logical_and", "maximum": "logical_or", "minimum": "logical_and"}.get(
+            kind, kind
+        )
     return _call(kind, acc, term, dtype=dtype)
 
 
 def lower(kernel: Kernel) -> Lowered:
     """The loops of a fused kernel."""
     return _Lowering(kernel).run()
-
-

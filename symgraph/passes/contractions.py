@@ -56,7 +56,10 @@ def contractions(graph: Graph, context: Context) -> Graph:
 
 def _contract(op: Contract, args: Sequence[Variable], given: set[Variable]) -> Variable:
     a, b = args
-    sizes: dict[int, Size] = {**dict(zip(op.lhs, a.type.shape, strict=True)), **dict(zip(op.rhs, b.type.shape, strict=True))}
+    sizes: dict[int, Size] = {
+        **dict(zip(op.lhs, a.type.shape, strict=True)),
+        **dict(zip(op.rhs, b.type.shape, strict=True)),
+    }
     shape = tuple(sizes[x] for x in op.out)
     if not set(op.lhs) - set(op.out) and a.type.dtype != bool:
         return multiply(_spread(a, op.lhs, op.out, shape), _spread(b, op.rhs, op.out, shape))
@@ -86,7 +89,7 @@ def _spread(x: Variable, labels: Sequence[int], out: Sequence[int], shape: tuple
 
 
 def _chain(node: Apply, args: Sequence[Variable], uses: dict[Variable, int]) -> Variable:
-    """A sum as a chain: what is not a product first in its order, then each product into the buffer of the sum so far."""
+    """A sum as a chain: first what is not a product, in its order, then each product into the buffer of the sum."""
     products: list[Variable] = []
     total: Variable | None = None
     for x, old in zip(args, node.inputs, strict=True):

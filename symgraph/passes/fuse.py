@@ -1,9 +1,10 @@
 """Fusion: which tensors are kept in memory, and which exist only inside a kernel.
 
 Fusing is substitution of index forms. The nodes are visited from the outputs to the inputs; every use of a tensor is
-recorded as an access at an index. A tensor whose uses are all cheap to compute in place is inlined there: the access is
-replaced by its op's index form, whose own accesses are uses of the op's inputs. Any other tensor is the *root* of a kernel
-that stores it. At last, kernels that run over the same leading axes are merged where that saves reading a tensor again.
+recorded as an access at an index. A tensor whose uses are all cheap to compute in place is inlined there: the access
+is replaced by its op's index form, whose own accesses are uses of the op's inputs. Any other tensor is the *root* of a
+kernel that stores it. At last, kernels that run over the same leading axes are merged where that saves reading a
+tensor again.
 
 A kernel grown this way can depend on another only through stored tensors, and a merge keeps the order of steps, so no
 cycle can arise.
@@ -14,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
-
 
 from symgraph import index as ix
 from symgraph.graph import Apply, Constant, Graph, Variable
@@ -142,14 +142,14 @@ class _Fuser:
         self.steps.reverse()
         return merge(self.steps)
 
-    # -- roots and inlining -----------------------------------------------------------------------------------------------
+    # -- roots and inlining --------------------------------------------------------------------------------------------
 
     def root(self, node: Apply) -> None:
         axes = reduced_axes(node.op)
         rank = node.outputs[0].type.ndim
         indices = tuple(ix.loop_index() for _ in range(rank))
         x = node.inputs[0].type if node.inputs else None
-        leading = bool(axes) and x is not None and axes != tuple(range(x.ndim - len(axes), x.ndim))
+        leading = bool(axes) and x is not None and axes is not None and axes != tuple(range(x.ndim - len(axes), x.ndim))
         root = Root(node, node.outputs, indices, (), leading and not node.op.name.startswith(("arg", "max_and")))
         self.kernel_of[root] = kernel = Kernel(self.position[node], [root], [node], rank, flops(node.op))
         root.values = self.lower(node, indices, root, indices)
@@ -164,10 +164,8 @@ class _Fuser:
         first = Kernel(self.position[node], [zero], [node], len(base), 1)
         self.kernel_of[zero] = first
         kernels = [first]
-        tensors: list[ix.Tensor] = []
         cell: list[tuple[Root, ix.Index]] = []
-        for v in node.inputs:
-            tensors.append(self.tensor(v, cell))
+        tensors = [self.tensor(v, cell) for v in node.inputs]
         for write in node.op.writes(*tensors):  # type: ignore[attr-defined]
             indices = tuple(ix.loop_index() for _ in write.space)
             root = Root(None, (out,), indices, (), write=write)
@@ -246,9 +244,7 @@ class _Fuser:
             return False
         if flops(op) <= CHEAP and op.name not in _BRANCHING:
             wide = [x for x in node.inputs if x.type.ndim and not _spread_scalar(x)]
-            if len(contexts) == 1 or len(wide) <= 1:
-                return True
-            return False
+            return len(contexts) == 1 or len(wide) <= 1
         return len(contexts) == 1 and not _repeated(next(iter(contexts.values())).access)
 
 
@@ -264,7 +260,7 @@ def _repeated(access: ix.Access) -> bool:
     return any(i not in used for i in access.scope[: last + 1])
 
 
-# -- merging ----------------------------------------------------------------------------------------------------------------
+# -- merging -----------------------------------------------------------------------------------------------------------
 
 
 def collect_loads(root: Root) -> list[ix.Access]:
@@ -361,5 +357,3 @@ def _long_rows(a: Kernel, b: Kernel, depth: int) -> bool:
 def fuse(graph: Graph) -> list[Step]:
     """The kernels and library calls that compute ``graph``, in an order in which they can run."""
     return _Fuser(graph).run()
-
-

@@ -1,13 +1,14 @@
 """Contractions as calls of BLAS: which strided matrices they work on.
 
-An operand is used where it lies: transposes, slices, and reshapes of it are expressed in strides and leading dimensions,
-so that no copy is made. Sizes and strides may be symbolic.
+An operand is used where it lies: transposes, slices, and reshapes of it are expressed in strides and leading
+dimensions, so that no copy is made. Sizes and strides may be symbolic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from itertools import product as choices
 
 from symgraph.graph import Apply, Constant, Variable
@@ -134,7 +135,7 @@ def _reshape(view: View, node: Apply) -> View | None:
     strides: list[Size] = [0] * len(new)
     for inner, outer in reshape_groups(view.shape, new):
         inner = [a for a in inner if view.shape[a] != 1]
-        for a, b in zip(inner, inner[1:], strict=False):
+        for a, b in pairwise(inner):
             if view.strides[a] != view.strides[b] * view.shape[b]:
                 return None
         stride: Size = view.strides[inner[-1]] if inner else 1
@@ -224,12 +225,14 @@ def _last_stride(labels: Sequence[int], sizes: Mapping[int, Size], strides: Stri
     return next((strides[x] for x in reversed(labels) if sizes[x] != 1), 1)
 
 
-def _collapse(labels: Sequence[int], sizes: Mapping[int, Size], s: Strides, t: Strides) -> tuple[Size | None, Size, Size]:
+def _collapse(
+    labels: Sequence[int], sizes: Mapping[int, Size], s: Strides, t: Strides
+) -> tuple[Size | None, Size, Size]:
     """Several labels as one: its size and strides, where both operands step through them evenly."""
     kept = [x for x in labels if sizes[x] != 1]
     if not kept:
         return 1, 1, 1
-    for x, y in zip(kept, kept[1:], strict=False):
+    for x, y in pairwise(kept):
         if s[x] != s[y] * sizes[y] or t[x] != t[y] * sizes[y]:
             return None, 0, 0
     return product(sizes[x] for x in kept), s[kept[-1]], t[kept[-1]]
@@ -251,5 +254,3 @@ def _stored(rows: Size, columns: Size, row_stride: Size, column_stride: Size) ->
 def _positive(stride: Size) -> bool:
     """Whether a stride may serve as a leading dimension: not a repetition and not backwards."""
     return not isinstance(stride, int) or stride > 0
-
-

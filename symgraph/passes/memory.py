@@ -205,5 +205,3 @@ def liveness_bound(lifetimes: Sequence[tuple[int, int, int]]) -> int:
         alive += change[step]
         most = max(most, alive)
     return most
-
-

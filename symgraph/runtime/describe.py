@@ -24,7 +24,7 @@ def describe(program: Program) -> str:
             k = next(k for k, v in enumerate(program.outputs) if v is inside)
             buffers[b] = f"out{k}" + (f":{inside.name}" if inside.name else "")
         else:
-            buffers[b] = f"b{sum(1 for other in buffers if not other.output)}"
+            buffers[b] = f"@{sum(1 for other in buffers if not other.output)}"
         names.update(dict.fromkeys(b.variables, buffers[b]))
 
     def label(v: Variable) -> str:

@@ -26,6 +26,7 @@ from symgraph.graph import Apply, Constant, Graph, SharedVariable, Variable, lea
 from symgraph.op import TensorLike, as_variable
 from symgraph.ops.elementwise import StopGradient
 from symgraph.ops.shape import AssertShape, Reshape
+from symgraph.passes.fuse import reduced_axes
 from symgraph.pipeline import Trace, run_pipeline
 from symgraph.runtime.interpreter import interpret
 from symgraph.runtime.program import Executable, Program, SizeCheck, build, lines
@@ -34,6 +35,7 @@ from symgraph.substitute import substitute
 from symgraph.types import product, unify
 
 TARGETS = ("cpu", "numpy")
+EXTREMA = ("max", "min", "arg_max", "arg_min", "max_and_argmax")
 
 
 def function(
@@ -140,7 +142,9 @@ class Function:
         start = time.perf_counter()
         count = len(wanted)
         destinations = {v: k for k, v in enumerate(final.outputs[count:])}
-        self._program = build(final, final.outputs, destinations, size_checks(self.graph), threads or os.cpu_count() or 1)
+        self._program = build(
+            final, final.outputs, destinations, size_checks(self.graph), threads or os.cpu_count() or 1
+        )
         self.seconds["fuse and lower"] = time.perf_counter() - start
         start = time.perf_counter()
         plain = not self._state and not check and self._form != "none"
@@ -165,13 +169,17 @@ class Function:
                 if not places:
                     raise UnknownInputError(f"{self._label}: no input is called {key!r}; inputs are {self._signature}")
                 if len(places) > 1:
-                    raise AmbiguousNameError(f"{self._label}: {len(places)} inputs are called {key!r}; give them by position")
+                    raise AmbiguousNameError(
+                        f"{self._label}: {len(places)} inputs are called {key!r}; give them by position"
+                    )
                 if places[0] < len(args):
                     raise UnknownInputError(f"{self._label}: input {key!r} is given twice")
                 values[places[0]] = value
             args = tuple(values)
         if len(args) > len(self.inputs):
-            raise UnknownInputError(f"{self._label}: wanted {len(self.inputs)} inputs, got {len(args)}: {self._signature}")
+            raise UnknownInputError(
+                f"{self._label}: wanted {len(self.inputs)} inputs, got {len(args)}: {self._signature}"
+            )
         missing = [k for k in range(len(self.inputs)) if k >= len(args) or args[k] is _MISSING]
         if missing:
             names = ", ".join(label(self.inputs[k], k) for k in missing)
@@ -219,12 +227,14 @@ class Function:
         return [as_array(v, a, label(v, k)) for k, (v, a) in enumerate(zip(self.inputs, args, strict=True))]
 
     def _prepare(self, args: tuple[Any, ...]) -> list[NDArray[Any]]:
-        """Arguments as the kernels take them: of the inputs' dtypes, C-contiguous, aligned. Copies only where needed."""
+        """Arguments as kernels take them: of the inputs' dtypes, C-contiguous, aligned. Copies only where needed."""
         extra = len(self.shared) + len(self.updates)
         given = args[: len(args) - extra] if extra else args
         arrays = self._prepare_inputs(given)
         ready = [np.require(a, requirements=["C", "A"]) for a in arrays]
-        return [np.asarray(a, dtype=a.dtype.newbyteorder("=")) for a in ready] + list(args[len(args) - extra :] if extra else ())
+        return [np.asarray(a, dtype=a.dtype.newbyteorder("=")) for a in ready] + list(
+            args[len(args) - extra :] if extra else ()
+        )
 
     @property
     def _label(self) -> str:
@@ -319,15 +329,13 @@ def _spare(s: SharedVariable) -> NDArray[Any]:
 
 
 def _checked_inputs(inputs: Sequence[Variable]) -> tuple[Variable, ...]:
-    if isinstance(inputs, Variable) or not isinstance(inputs, Sequence):
+    if not isinstance(inputs, list | tuple):
         raise UnknownInputError(f"function: inputs must be a list of variables, got {type(inputs).__name__}")
-    found = []
+    found: list[Variable] = []
     for k, v in enumerate(inputs):
         v = getattr(v, "variable", v)
         if not isinstance(v, Variable) or isinstance(v, Constant):
-            raise UnknownInputError(
-                f"function: input {k} is {v!r}, not a variable  {source.show(source.current())}"
-            )
+            raise UnknownInputError(f"function: input {k} is {v!r}, not a variable  {source.show(source.current())}")
         if any(v is u for u in found):
             raise UnknownInputError(f"function: input {k}, {v!r}, is given twice  {source.show(source.current())}")
         found.append(v)
@@ -336,7 +344,7 @@ def _checked_inputs(inputs: Sequence[Variable]) -> tuple[Variable, ...]:
 
 def _checked_updates(updates: Any) -> dict[SharedVariable, Variable]:
     pairs: dict[SharedVariable, Variable] = {}
-    for target, value in (updates.items() if isinstance(updates, Mapping) else updates or ()):
+    for target, value in updates.items() if isinstance(updates, Mapping) else updates or ():
         target = getattr(target, "variable", target)
         where = source.show(source.current())
         if not isinstance(target, SharedVariable):
@@ -348,7 +356,9 @@ def _checked_updates(updates: Any) -> dict[SharedVariable, Variable]:
             unify(a, b) is not None for a, b in zip(new.type.shape, target.type.shape, strict=True)
         )
         if new.type.dtype != target.type.dtype or not fits:
-            raise UpdateError(f"updates: {target.name or 'shared variable'}: wanted {target.type}, got {new.type}  {where}")
+            raise UpdateError(
+                f"updates: {target.name or 'shared variable'}: wanted {target.type}, got {new.type}  {where}"
+            )
         if new.type != target.type:
             from symgraph.ops.shape import assert_shape
 
@@ -368,7 +378,8 @@ def _needed(outputs: Sequence[Variable], inputs: Sequence[Variable]) -> tuple[Sh
             shared.append(v)
             continue
         raise MissingInputError(
-            f"the outputs need {v.name or 'a variable'}: {v.type}, which is not among the inputs  {source.show(v.sources)}"
+            f"the outputs need {v.name or 'a variable'}: {v.type}, which is not among the inputs  "
+            f"{source.show(v.sources)}"
         )
     return tuple(shared)
 
@@ -383,11 +394,20 @@ def size_checks(graph: Graph) -> list[SizeCheck]:
         if isinstance(node.op, AssertShape):
             for axis, (got, wanted) in enumerate(zip(x.type.shape, out.type.shape, strict=True)):
                 if got != wanted:
-                    message = f"sizes on axis {axis} of {x.name or x.type} differ: {got} = {{got}}, {wanted} = {{wanted}}"
+                    message = (
+                        f"sizes on axis {axis} of {x.name or x.type} differ: {got} = {{got}}, {wanted} = {{wanted}}"
+                    )
                     checks.append(SizeCheck(got, wanted, f"{message}  {_escaped(lines([node]))}"))
         elif isinstance(node.op, Reshape) and x.type.size != product(out.type.shape):
             message = f"reshape: {x.type} of {{got}} elements does not fit into {list(out.type.shape)} of {{wanted}}"
             checks.append(SizeCheck(x.type.size, product(out.type.shape), f"{message}  {_escaped(lines([node]))}"))
+        elif node.op.name in EXTREMA:
+            for axis in reduced_axes(node.op) or ():
+                if not isinstance(x.type.shape[axis], int):
+                    message = f"{node.op.name} of no elements: axis {axis} of {x.name or x.type} has size {{got}}"
+                    checks.append(
+                        SizeCheck(x.type.shape[axis], 1, f"{message}  {_escaped(lines([node]))}", at_least=True)
+                    )
     return checks
 
 
@@ -445,7 +465,9 @@ def evaluate(outputs: Variable | Sequence[Variable], givens: Mapping[Any, Any], 
         if isinstance(key, str):
             found = by_name.get(key, [])
             if not found:
-                raise UnknownInputError(f"eval: no input is called {key!r}; there are {sorted(by_name) or 'none with a name'}")
+                raise UnknownInputError(
+                    f"eval: no input is called {key!r}; there are {sorted(by_name) or 'none with a name'}"
+                )
             if len(found) > 1:
                 raise AmbiguousNameError(f"eval: {len(found)} inputs are called {key!r}; give the variable itself")
             inputs.append(found[0])
@@ -461,5 +483,3 @@ def evaluate(outputs: Variable | Sequence[Variable], givens: Mapping[Any, Any], 
     else:
         _evaluated.move_to_end(cache_key)
     return fn(*givens.values())
-
-

@@ -1,7 +1,7 @@
 """From fused steps to a native program: kernels compiled, buffers assigned, tables of words laid out.
 
-The program's structure is fixed when the function is made. What depends on sizes - extents, strides, offsets in the arena, how
-a loop is split over threads - is a *plan*, computed when a call brings sizes that were not seen before, and kept.
+The program's structure is fixed when the function is made. What depends on sizes (extents, strides, offsets in the
+arena, how a loop is split over threads) is a *plan*, computed when a call brings sizes that were not seen before.
 """
 
 from __future__ import annotations
@@ -34,11 +34,18 @@ GEMM_GRAIN = 1e6
 
 @dataclass(frozen=True)
 class SizeCheck:
-    """Two sizes that the graph states to be equal, to be compared when both are known."""
+    """What the graph states about a size, checked when it is known: that it equals another, or is that at least."""
 
     got: Size
     wanted: Size
     message: str
+    at_least: bool = False
+
+    def verify(self, env: Env) -> None:
+        """Raise :class:`~symgraph.errors.SizeError` where the numbers do not hold what the graph states."""
+        got, wanted = resolve(self.got, env), resolve(self.wanted, env)
+        if got < wanted if self.at_least else got != wanted:
+            raise SizeError(self.message.format(got=got, wanted=wanted))
 
 
 @dataclass(eq=False)
@@ -62,7 +69,7 @@ class _Raw:
 
 @dataclass(frozen=True)
 class _Choice:
-    """A word of a matrix product that its plan decides: the axis to split over threads, its extent, or into how many."""
+    """A word of a matrix product that its plan decides: the axis to split, its extent, or into how many parts."""
 
     what: str
     call: LibraryCall
@@ -204,7 +211,9 @@ class Executable:
             argwords=self.argwords,
             arguments=[self._argument(k, native) for k in range(len(program.arguments) + len(program.destinations))],
             outputs=[
-                native.Output(v.type.dtype, tuple(self.frame.word(("size", s)) for s in v.type.shape), self.frame.word(v))
+                native.Output(
+                    v.type.dtype, tuple(self.frame.word(("size", s)) for s in v.type.shape), self.frame.word(v)
+                )
                 for v in self.returned
             ],
             returns=0 if single else list(range(len(self.returned))),
@@ -287,9 +296,7 @@ class Executable:
         """Make and install the plan for these sizes, after the checks that the graph states."""
         program = self.program
         for check in program.checks:
-            got, wanted = resolve(check.got, env), resolve(check.wanted, env)
-            if got != wanted:
-                raise SizeError(check.message.format(got=got, wanted=wanted))
+            check.verify(env)
         template = np.zeros(max(1, len(self.frame.words)), np.int64)
         relocations: list[int] = []
         keep: list[Any] = []
@@ -322,7 +329,9 @@ class Executable:
             template[word] = max(1, min(program.threads, int(cost / GRAIN)))
         work = total if self.chunk_words else sum(step_cost(s, env) for s in program.steps if s.source)
         quick = work < 5_000 and not any(isinstance(s.step, LibraryCall) for s in program.steps)
-        made = Plan(env, arena, where, sum(resolve(v.type.size, env) * v.type.dtype.itemsize for v in program.memory.of))
+        made = Plan(
+            env, arena, where, sum(resolve(v.type.size, env) * v.type.dtype.itemsize for v in program.memory.of)
+        )
         with self._lock:
             if dims not in program.plans:
                 self.native.install_plan(dims, template, arena, relocations, release_gil=not quick, keep=tuple(keep))
