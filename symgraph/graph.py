@@ -103,7 +103,8 @@ class SharedVariable(Variable):
             raise UpdateError(str(error)) from None
         if any(isinstance(want, int) and want != got for want, got in zip(self.type.shape, array.shape, strict=True)):
             raise UpdateError(
-                f"{name}: wanted {self.type}, got {array.dtype.name}{list(array.shape)}  {source.show(source.current())}"
+                f"{name}: wanted {self.type}, got {array.dtype.name}{list(array.shape)}  "
+                f"{source.show(source.current())}"
             )
         with self.lock:
             self._value = array
@@ -131,9 +132,9 @@ class Apply:
 
 
 def toposort(outputs: Iterable[Variable], stop: Iterable[Variable] = ()) -> list[Apply]:
-    """Apply nodes that ``outputs`` need, producers first, not looking behind ``stop``. Iterative, linear, deterministic.
+    """Apply nodes that ``outputs`` need, producers first, not looking behind ``stop``.
 
-    Raises :class:`~symgraph.errors.CycleError` for a graph with a cycle.
+    Iterative, linear, deterministic. Raises :class:`~symgraph.errors.CycleError` for a graph with a cycle.
     """
     order: list[Apply] = []
     state: dict[Apply, bool] = {}  # False: entered, True: done
@@ -285,5 +286,3 @@ def interning(interner: Interner) -> Iterator[Interner]:
         yield interner
     finally:
         _interner.reset(token)
-
-

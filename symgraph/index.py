@@ -1,7 +1,7 @@
 """The index form: the scalar expression of a tensor's element at an index.
 
-An op lowers by saying what its output is at ``index``, given its inputs as functions from indices to expressions; fusing
-two ops is calling one's function inside the other's. Expressions are scalar, typed, and free of loops but for
+An op lowers by saying what its output is at ``index``, given its inputs as functions from indices to expressions;
+fusing two ops is calling one's function inside the other's. Expressions are scalar, typed, and free of loops but for
 :func:`reduce`.
 """
 
@@ -27,9 +27,15 @@ class Expr:
     """A scalar expression: ``fn`` of ``args``. ``free`` holds the loop indices that it depends on."""
 
     __slots__ = ("args", "attr", "dtype", "fn", "free")
+    free: frozenset[Expr]
 
     def __init__(
-        self, fn: str, args: tuple[Expr, ...], dtype: np.dtype[Any], attr: Any = None, free: frozenset[Expr] | None = None
+        self,
+        fn: str,
+        args: tuple[Expr, ...],
+        dtype: np.dtype[Any],
+        attr: Any = None,
+        free: frozenset[Expr] | None = None,
     ) -> None:
         self.fn = fn
         self.args = args
@@ -182,7 +188,7 @@ def both(*conditions: Expr) -> Expr:
 
 
 def guard(condition: Expr, value: Expr, otherwise: Expr) -> Expr:
-    """``value`` where ``condition`` holds, else ``otherwise``; ``value`` is not evaluated (nor loaded) where it does not."""
+    """``value`` where ``condition`` holds, else ``otherwise``; only that one of the two is evaluated."""
     return Expr("guard", (condition, value, otherwise), value.dtype)
 
 
@@ -202,9 +208,9 @@ def enclosing() -> Index:
 def reduce(kind: str, sizes: Sequence[Size], body: Callable[[Index], Expr], dtype: Any = None) -> Expr:
     """The reduction of ``body(index)`` over all indices below ``sizes``.
 
-    Kinds: ``add multiply maximum minimum logical_and logical_or`` with the obvious neutral elements (the first element for
-    maximum and minimum), and ``argmax argmin`` over one axis, which give the first position of the extremum (of the first
-    NaN, if any).
+    Kinds: ``add multiply maximum minimum logical_and logical_or`` with the obvious neutral elements (the first element
+    for maximum and minimum), and ``argmax argmin`` over one axis, which give the first position of the extremum (of the
+    first NaN, if any).
     """
     indices = tuple(loop_index() for _ in sizes)
     outer = _enclosing.get()
@@ -219,9 +225,10 @@ def reduce(kind: str, sizes: Sequence[Size], body: Callable[[Index], Expr], dtyp
 
 @dataclass(frozen=True, eq=False)
 class Write:
-    """A scatter's stores: for each ``index`` into ``space``, ``value(index)`` goes to the output's element ``at(index)``.
+    """A scatter's stores: for each ``index`` into ``space``, ``value(index)`` goes to the output at ``at(index)``.
 
-    The output starts as zeros. ``mode`` is ``add`` where several indices may meet in one element, and ``set`` where none do.
+    The output starts as zeros. ``mode`` is ``add`` where several indices may meet in one element, and ``set`` where
+    none do.
     """
 
     space: tuple[Size, ...]

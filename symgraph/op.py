@@ -1,8 +1,8 @@
 """What an operation is, and the registry of all of them.
 
-An op states each of its facts once: its type rule (``infer``), its meaning (``reference``, in NumPy), its derivative, its
-batching rule, and its lowering. Everything else follows from these: both modes of differentiation, vectorization, the
-interpreter, the kernels of every target, and the test suite, which runs over the registry.
+An op states each of its facts once: its type rule (``infer``), its meaning (``reference``, in NumPy), its derivative,
+its batching rule, and its lowering. Everything else follows from these: both modes of differentiation, vectorization,
+the interpreter, the kernels of every target, and the test suite, which runs over the registry.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ DISCONNECTED: Final = Absence("DISCONNECTED")
 
 
 class Undefined(Absence):
-    """The derivative in this input does not exist. An error only where it is really needed; rules return it per input."""
+    """The derivative in this input does not exist: an error only where it is needed. Rules return it per input."""
 
     __slots__ = ("why",)
 
@@ -64,17 +64,18 @@ class Sample:
 class Op:
     """Base of all operations. Instances are immutable and compare by value."""
 
-    name: ClassVar[str] | str = ""
+    name: str = ""
     n_outputs: ClassVar[int] = 1
     pure: ClassVar[bool] = True  # two applications to the same inputs are the same value
     stops: ClassVar[bool] = False  # no derivative flows through: transformations need not look behind it
-    linear: ClassVar[Literal["no", "jointly", "each"]] = "no"
-    """``jointly``: linear in all inputs together (concatenate); ``each``: linear in each float input for fixed others."""
+    parameters: ClassVar[tuple[str, ...]] = ()  # names of the fields of a structured op
+    linear: Literal["no", "jointly", "each"] = "no"
+    """``jointly``: linear in all inputs together (concatenate); ``each``: in each float input for fixed others."""
 
     # -- facts that each op states ------------------------------------------------------------------------------------
 
     def infer(self, *inputs: TensorType) -> TensorType | tuple[TensorType, ...]:
-        """Output type or types. Raises where the inputs do not fit; the caller adds operand types and the user's line."""
+        """Output type or types. Raises where inputs do not fit; the caller adds operand types and the user's line."""
         raise NotImplementedError(f"{self.name} has no type rule")
 
     def reference(self, *inputs: NDArray[Any]) -> Any:
@@ -85,19 +86,26 @@ class Op:
         """For a linear op: the cotangent of each input, given the cotangent ``ct`` of the output."""
         raise self.undefined("no derivative rule is stated")
 
-    def vjp(self, inputs: Sequence[Variable], outputs: Sequence[Variable], cts: Sequence[Derivative]) -> Sequence[Derivative]:
-        """Jacobian-transpose product: the cotangent of each input, given those of the outputs (``ZERO`` where unused)."""
+    def vjp(
+        self, inputs: Sequence[Variable], outputs: Sequence[Variable], cts: Sequence[Derivative]
+    ) -> Sequence[Derivative]:
+        """Jacobian-transpose product: the cotangent of each input, given those of the outputs (``ZERO``: unused)."""
         (ct,) = cts
         return self.transpose(ct, inputs) if isinstance(ct, Variable) else [ct] * len(inputs)
 
     def jvp(
         self, inputs: Sequence[Variable], outputs: Sequence[Variable], tangents: Sequence[Derivative]
     ) -> Sequence[Derivative]:
-        """Jacobian product: the tangent of each output, given those of the inputs. Follows from linearity where stated."""
+        """Jacobian product: the tangent of each output, given those of the inputs. Follows from linearity if stated."""
         if self.linear == "jointly":
             if not any(isinstance(t, Variable) for t in tangents):
                 return [ZERO]
-            return [apply(self, *(zeros_like(x) if isinstance(t, Absence) else t for x, t in zip(inputs, tangents, strict=True)))]
+            return [
+                apply(
+                    self,
+                    *(zeros_like(x) if isinstance(t, Absence) else t for x, t in zip(inputs, tangents, strict=True)),
+                )
+            ]
         if self.linear == "each":
             terms = [
                 apply(self, *inputs[:i], t, *inputs[i + 1 :]) for i, t in enumerate(tangents) if isinstance(t, Variable)
@@ -139,29 +147,26 @@ class Op:
         return []
 
     def __str__(self) -> str:
-        return self.name
+        if not self.parameters:
+            return self.name
+        return f"{self.name}{{{', '.join(f'{p}={getattr(self, p)!r}' for p in self.parameters)}}}"
+
+    __repr__ = __str__
 
 
 OPS: dict[str, Op | type[Op]] = {}
 """The registry: every op by name; an instance for elementwise ops, a class for ops with static parameters."""
 
-T = TypeVar("T", bound=type)
+AnyOp = TypeVar("AnyOp", bound=Op)
 
 
 @dataclass_transform(frozen_default=True)
-def op(cls: T) -> T:
+def op(cls: type[AnyOp]) -> type[AnyOp]:
     """Register a structured op: a frozen dataclass whose fields are its static parameters."""
     made = dataclasses.dataclass(frozen=True, eq=True, repr=False)(cls)
-    name = made.__dict__.get("name") or _snake(cls.__name__)
-    made.name = name  # type: ignore[attr-defined]
-    fields = tuple(f.name for f in dataclasses.fields(made))
-
-    def show(self: Any) -> str:
-        return f"{name}{{{', '.join(f'{f}={getattr(self, f)!r}' for f in fields)}}}" if fields else name
-
-    made.__str__ = show  # type: ignore[assignment]
-    made.__repr__ = show  # type: ignore[assignment]
-    OPS[name] = made
+    made.name = made.__dict__.get("name") or _snake(cls.__name__)
+    made.parameters = tuple(f.name for f in dataclasses.fields(made))  # type: ignore[arg-type]
+    OPS[made.name] = made
     return made
 
 
@@ -201,7 +206,7 @@ def apply(op: Op, *inputs: Variable) -> Variable:
     return apply_node(op, inputs).outputs[0]
 
 
-# -- operands -------------------------------------------------------------------------------------------------------------
+# -- operands ----------------------------------------------------------------------------------------------------------
 
 TensorLike: TypeAlias = "Variable | np.ndarray[Any, Any] | np.generic | bool | int | float | Sequence[Any]"
 
@@ -237,7 +242,7 @@ def as_variable(value: object, dtype: Any = None) -> Variable:
     return constant(value, dtype)
 
 
-# -- derivatives of sums ----------------------------------------------------------------------------------------------------
+# -- derivatives of sums -----------------------------------------------------------------------------------------------
 
 
 def zeros_like(x: Variable) -> Variable:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from symgraph.errors import DTypeError, SymbolicValueError
 
@@ -15,11 +16,18 @@ if TYPE_CHECKING:
     from symgraph.types import Shape, TensorType
 
 
-def _sg() -> Any:
+class _Functions(Protocol):
+    """The module ``symgraph``, as far as operators need it: functions that make a variable."""
+
+    def __getattr__(self, name: str) -> Callable[..., Variable]: ...
+
+
+@cache
+def _sg() -> _Functions:
     # Late, since the operations are built on variables.
     import symgraph
 
-    return symgraph
+    return cast(_Functions, symgraph)
 
 
 # NumPy's names that differ from ours.
@@ -49,7 +57,7 @@ _REDUCTIONS = {
 
 
 class Operators:
-    """Operators and methods of :class:`~symgraph.graph.Variable`; each is the function of the same name in ``symgraph``."""
+    """Operators and methods of :class:`~symgraph.graph.Variable`: each is the function of that name in ``symgraph``."""
 
     __slots__ = ()
     __array_priority__ = 1000
@@ -117,12 +125,13 @@ class Operators:
     def eval(self, givens: Mapping[Any, Any] | None = None, **options: Any) -> Any:
         """The value, from values for any set of variables: ``loss.eval({x: images, y: labels})``.
 
-        Keys are variables of the graph, inputs or not, or names of inputs; only what is needed runs. Options are those of
-        :func:`symgraph.function`. Raises :class:`~symgraph.errors.MissingInputError` where a needed input has no value.
+        Keys are variables of the graph, inputs or not, or names of inputs; only what is needed runs. Options are those
+        of :func:`symgraph.function`. Raises :class:`~symgraph.errors.MissingInputError` where a needed input has no
+        value.
         """
         from symgraph.runtime.function import evaluate
 
-        return evaluate(self, givens or {}, **options)
+        return evaluate(cast("Variable", self), givens or {}, **options)
 
     # -- operators ----------------------------------------------------------------------------------------------------
 
@@ -233,7 +242,7 @@ class Operators:
     def __getitem__(self, key: Any) -> Variable:
         return _sg().getitem(self, key)
 
-    # -- methods, as of ndarray -----------------------------------------------------------------------------------------
+    # -- methods, as of ndarray ----------------------------------------------------------------------------------------
 
     @property
     def T(self) -> Variable:
@@ -321,7 +330,7 @@ class Operators:
         """See :func:`symgraph.take`."""
         return _sg().take(self, indices, axis=axis)
 
-    # -- NumPy's functions on symbols -----------------------------------------------------------------------------------
+    # -- NumPy's functions on symbols ----------------------------------------------------------------------------------
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         name = str(ufunc.__name__)
@@ -343,7 +352,8 @@ class Operators:
 
 
 def _find(name: str) -> Callable[..., Any] | None:
-    sg = _sg()
+    import symgraph as sg
+
     name = _ALIASES.get(name, name)
     found = getattr(sg, name, None) if name in sg.__all__ else None
     return found if callable(found) else None

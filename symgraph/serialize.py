@@ -47,9 +47,9 @@ def load(state: State) -> tuple[list[Variable], list[Variable]]:
             table.append(Constant(data, name, sources))
         elif kind == "shared":
             value, type, name, sources = fields
-            v = SharedVariable(value, type, name)
-            v.sources = sources
-            table.append(v)
+            state_of_its_own = SharedVariable(value, type, name)
+            state_of_its_own.sources = sources
+            table.append(state_of_its_own)
         else:
             type, name, sources = fields
             table.append(Variable(type, name=name, sources=sources))

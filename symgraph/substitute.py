@@ -29,7 +29,9 @@ def substitute(outputs: Sequence[Variable], replace: Mapping[Variable, TensorLik
                     f"substitute: {old!r} is to be replaced by a value of {v.type}  {source.show(source.current())}"
                 )
         if v.type.ndim != old.type.ndim:
-            raise SizeError(f"substitute: {old!r} is to be replaced by a value of {v.type}  {source.show(source.current())}")
+            raise SizeError(
+                f"substitute: {old!r} is to be replaced by a value of {v.type}  {source.show(source.current())}"
+            )
         new[old] = assert_shape(v, old.type.shape)
     for node in toposort(outputs, replace):
         if any(v in new for v in node.inputs):

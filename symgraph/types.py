@@ -1,14 +1,15 @@
 """Types of tensors: a dtype and a shape whose sizes are known, named, or unknown.
 
 A *size* is an ``int`` or a :class:`Dim`. A ``Dim`` is a polynomial with integer coefficients over *atoms*: a named size
-("batch"), an anonymous unknown, or an opaque function of sizes (floor division, maximum, minimum). Polynomials are kept in a
-normal form and interned, so equal sizes are the same object: ``(n + 1) - 1 is n``.
+("batch"), an anonymous unknown, or an opaque function of sizes (floor division, maximum, minimum). Polynomials are kept
+in a normal form and interned, so equal sizes are the same object: ``(n + 1) - 1 is n``.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -56,7 +57,7 @@ class Atom:
         return self.name if self.name is not None else f"?{self.serial}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Named and opaque atoms are interned again where they arrive; an anonymous one keeps its identity within one pickle.
+        # Named and opaque atoms are interned again where they arrive; an anonymous one stays one within one pickle.
         if self.fn:
             return _opaque_atom, (self.fn, self.args)
         if self.name is not None:
@@ -169,9 +170,9 @@ def _normal(terms: Mapping[Monomial, int]) -> Size:
     return Dim(tuple(sorted(kept.items(), key=lambda item: _order(item[0]), reverse=True)))
 
 
-def _linear(a: Size, b: Size, sign: int) -> Size:
+def _linear(a: object, b: object, sign: int) -> Size:
     if not isinstance(b, int | Dim) or not isinstance(a, int | Dim):
-        return NotImplemented
+        return NotImplemented  # type: ignore[no-any-return]
     out = dict(_terms(a))
     for m, c in _terms(b):
         out[m] = out.get(m, 0) + sign * c
@@ -287,8 +288,11 @@ def atoms(size: Size) -> Iterable[Atom]:
                     yield from atoms(arg)
 
 
+_FUNCTIONS: dict[str, Callable[[int, int], int]] = {"floordiv": operator.floordiv, "max": max, "min": min}
+
+
 def evaluate(size: Size, env: Mapping[Atom, int]) -> int:
-    """The number behind ``size``, given the numbers behind its atoms. Raises ``KeyError`` for an atom not in ``env``."""
+    """The number behind ``size``, given those behind its atoms. Raises ``KeyError`` for an atom not in ``env``."""
     if isinstance(size, int):
         return size
     total = 0
@@ -296,7 +300,7 @@ def evaluate(size: Size, env: Mapping[Atom, int]) -> int:
         for atom in monomial:
             if atom.fn:
                 args = [evaluate(a, env) for a in atom.args]
-                c *= {"floordiv": lambda p, q: p // q, "max": max, "min": min}[atom.fn](*args)
+                c *= _FUNCTIONS[atom.fn](*args)
             else:
                 c *= env[atom]
         total += c
@@ -334,7 +338,7 @@ def as_size(value: object) -> Size:
 def as_dtype(dtype: Any) -> np.dtype[Any]:
     """``dtype`` as a NumPy dtype that symgraph has; raises :class:`DTypeError` for any other."""
     try:
-        found = np.dtype(dtype)
+        found: np.dtype[Any] = np.dtype(dtype)
     except TypeError as error:
         raise DTypeError(f"not a dtype: {dtype!r}{_line()}") from error
     found = found.newbyteorder("=") if not found.isnative else found
@@ -407,9 +411,10 @@ def normalize_axes(axes: int | Sequence[int] | None, ndim: int, what: str) -> tu
 
 
 def unify(a: Size, b: Size) -> Size | None:
-    """The better known of two sizes that must be equal at run time; ``None`` where they certainly or nominally differ.
+    """The better known of two sizes that must be equal at run time; ``None`` where they differ, if only by name.
 
-    Only an anonymous unknown may turn out equal to something else: a name stands for one size, so two names never unify.
+    Only an anonymous unknown may turn out equal to something else: a name stands for one size, so two names never
+    unify.
     """
     if a is b or a == b:
         return a

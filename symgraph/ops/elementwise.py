@@ -1,8 +1,8 @@
 """Elementwise operations: one row each.
 
-A row names the function, its meaning in NumPy, and its partial derivatives; the type rule is NumPy's own, and the jvp, the
-vjp, the batching rule and the lowering follow. Operands are cast and broadcast explicitly before the op is applied, so inside
-the graph all operands of an elementwise op have the same shape.
+A row names the function, its meaning in NumPy, and its partial derivatives; the type rule is NumPy's own, and the jvp,
+the vjp, the batching rule and the lowering follow. Operands are cast and broadcast explicitly before the op is applied,
+so inside the graph all operands of an elementwise op have the same shape.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ from symgraph.ops.shape import broadcast_operands, broadcast_to
 from symgraph.types import TensorType, as_dtype, is_float
 
 Partial: TypeAlias = Variable | Absence | int | float
-"""A partial derivative: a variable, a number, or an absence. A boolean variable is a mask: the cotangent passes where it
-holds, and what it stops cannot leak a nan."""
+"""A partial derivative: a variable, a number, or an absence.
+
+A boolean variable is a mask: the cotangent passes where it holds, and what it stops cannot leak a nan."""
 
 Resolver: TypeAlias = Callable[[tuple[Any, ...]], tuple[np.dtype[Any], ...]]
 
@@ -72,7 +73,7 @@ class Elementwise(Op):
         self.flops = flops
         self.compose = compose
         if jointly_linear:
-            self.linear = "jointly"  # type: ignore[misc]
+            self.linear = "jointly"
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         return _registered, (self.name,)
@@ -123,10 +124,10 @@ class Elementwise(Op):
             integers = [rng.integers(0, 8, (3, 4)) for _ in range(self.arity)]
             return [Sample(self, tuple(integers), False), Sample(self, tuple(a[0, 0] for a in integers), False)]
         dtypes = self.resolve((np.dtype("float64"),) * self.arity)
-        arrays = [rng.uniform(lo, hi, (3, 4)) for lo, hi in self.domain]
-        arrays = [
-            (a > 0) if d == bool else np.rint(a * 3).astype(d) if d.kind != "f" else a
-            for a, d in zip(arrays, dtypes, strict=False)
+        drawn = [rng.uniform(lo, hi, (3, 4)) for lo, hi in self.domain]
+        arrays: list[NDArray[Any]] = [
+            (a > 0) if d.kind == "b" else np.rint(a * 3).astype(d) if d.kind != "f" else a
+            for a, d in zip(drawn, dtypes, strict=False)
         ]
         floats = all(a.dtype.kind == "f" for a in arrays)
         return [
@@ -143,7 +144,7 @@ class Elementwise(Op):
         if all(kinds):
             kinds = (None,) * len(kinds)
         converted = [x if k is not None else as_variable(x) for x, k in zip(operands, kinds, strict=True)]
-        given = tuple(k if k is not None else v.type.dtype for v, k in zip(converted, kinds, strict=True))  # type: ignore[union-attr]
+        given = tuple(v.type.dtype if isinstance(v, Variable) else type(v) for v in converted)
         try:
             *wanted, _ = self.resolve(given)
         except DTypeError as error:
@@ -159,7 +160,7 @@ def _registered(name: str) -> Any:
 
 
 def scale(ct: Derivative, partial: Partial) -> Derivative:
-    """``ct * partial``, with absences and masks understood: a cotangent that a mask made 0 stays 0 whatever the partial."""
+    """``ct * partial``, absences and masks understood: a cotangent that a mask made 0 stays 0 whatever the partial."""
     if isinstance(ct, Absence):
         return ct
     if isinstance(partial, Absence):
@@ -181,7 +182,7 @@ def broadcast_unbatched(inputs: Sequence[Variable], batched: Sequence[bool]) -> 
     return [x if b else broadcast_to(x, (size, *x.type.shape)) for x, b in zip(inputs, batched, strict=True)]
 
 
-# -- type rules: NumPy's ----------------------------------------------------------------------------------------------------
+# -- type rules: NumPy's -----------------------------------------------------------------------------------------------
 
 
 def _ufunc(ufunc: np.ufunc) -> Resolver:
@@ -264,7 +265,7 @@ def elementwise(
     return made
 
 
-# -- structured elementwise ops ---------------------------------------------------------------------------------------------
+# -- structured elementwise ops ----------------------------------------------------------------------------------------
 
 
 @op
@@ -301,7 +302,7 @@ class Cast(Op):
     def batch(self, inputs: Sequence[Variable], batched: Sequence[bool]) -> Sequence[Variable]:
         return [apply(self, inputs[0])]
 
-    def lower(self, index: ix.Index, x: ix.Tensor) -> ix.Expr:  # type: ignore[override]
+    def lower(self, index: ix.Index, x: ix.Tensor) -> ix.Expr:
         return ix.cast(x[index], self.dtype)
 
     def samples(self) -> list[Sample]:
@@ -383,7 +384,7 @@ class StopGradient(Op):
     def batch(self, inputs: Sequence[Variable], batched: Sequence[bool]) -> Sequence[Variable]:
         return [apply(self, inputs[0])]
 
-    def lower(self, index: ix.Index, x: ix.Tensor) -> ix.Expr:  # type: ignore[override]
+    def lower(self, index: ix.Index, x: ix.Tensor) -> ix.Expr:
         return x[index]
 
     def samples(self) -> list[Sample]:
@@ -406,7 +407,7 @@ def stop_gradient(x: TensorLike) -> Variable:
     return apply(StopGradient(), as_variable(x))
 
 
-# -- arithmetic -------------------------------------------------------------------------------------------------------------
+# -- arithmetic --------------------------------------------------------------------------------------------------------
 
 add = elementwise("add", np.add, lambda x, y, out: (1, 1), jointly_linear=True)
 subtract = elementwise("subtract", np.subtract, lambda x, y, out: (1, -1), jointly_linear=True)
@@ -421,14 +422,16 @@ remainder = elementwise(
 fmod = elementwise("fmod", np.fmod, lambda x, y, out: (1, -trunc(x / y)), domain=(REAL, POSITIVE), flops=8)
 negative = elementwise("negative", np.negative, lambda x, out: (-1,), jointly_linear=True)
 positive = elementwise("positive", np.positive, lambda x, out: (1,), jointly_linear=True, flops=0, compose=lambda x: x)
-reciprocal = elementwise("reciprocal", np.reciprocal, lambda x, out: (-out * out,), domain=[POSITIVE], flops=4)
+reciprocal: Elementwise = elementwise(
+    "reciprocal", np.reciprocal, lambda x, out: (-out * out,), domain=[POSITIVE], flops=4
+)
 square = elementwise("square", np.square, lambda x, out: (2 * x,))
 absolute = elementwise("absolute", np.absolute, lambda x, out: (sign(x),), domain=[POSITIVE])
 absolute.__doc__ = "Absolute value of each element. At 0 the derivative is 0."
-sign = elementwise("sign", np.sign, lambda x, out: (ZERO,), domain=[POSITIVE], flops=2)
+sign: Elementwise = elementwise("sign", np.sign, lambda x, out: (ZERO,), domain=[POSITIVE], flops=2)
 floor = elementwise("floor", np.floor, lambda x, out: (ZERO,))
 ceil = elementwise("ceil", np.ceil, lambda x, out: (ZERO,))
-trunc = elementwise("trunc", np.trunc, lambda x, out: (ZERO,))
+trunc: Elementwise = elementwise("trunc", np.trunc, lambda x, out: (ZERO,))
 rint = elementwise("rint", np.rint, lambda x, out: (ZERO,))
 
 
@@ -445,7 +448,7 @@ power.__doc__ = (
     """``x ** y`` of each element. The derivative in ``y`` is 0 where ``x`` is 0, and nan where ``x`` is negative."""
 )
 
-# -- exponentials, logarithms, roots ----------------------------------------------------------------------------------------
+# -- exponentials, logarithms, roots -----------------------------------------------------------------------------------
 
 exp = elementwise("exp", np.exp, lambda x, out: (out,), flops=12)
 exp2 = elementwise("exp2", np.exp2, lambda x, out: (out * math.log(2),), flops=12)
@@ -459,10 +462,10 @@ cbrt = elementwise("cbrt", np.cbrt, lambda x, out: (1 / (3 * out * out),), domai
 hypot = elementwise("hypot", np.hypot, lambda x, y, out: (x / out, y / out), domain=(POSITIVE, POSITIVE), flops=10)
 logaddexp = elementwise("logaddexp", np.logaddexp, lambda x, y, out: (sigmoid(x - y), sigmoid(y - x)), flops=30)
 
-# -- trigonometric and hyperbolic -------------------------------------------------------------------------------------------
+# -- trigonometric and hyperbolic --------------------------------------------------------------------------------------
 
 sin = elementwise("sin", np.sin, lambda x, out: (cos(x),), flops=16)
-cos = elementwise("cos", np.cos, lambda x, out: (-sin(x),), flops=16)
+cos: Elementwise = elementwise("cos", np.cos, lambda x, out: (-sin(x),), flops=16)
 tan = elementwise("tan", np.tan, lambda x, out: (1 + out * out,), domain=[UNIT], flops=20)
 arcsin = elementwise("arcsin", np.arcsin, lambda x, out: (1 / sqrt((1 - x) * (1 + x)),), domain=[UNIT], flops=20)
 arccos = elementwise("arccos", np.arccos, lambda x, out: (-1 / sqrt((1 - x) * (1 + x)),), domain=[UNIT], flops=20)
@@ -471,7 +474,7 @@ arctan2 = elementwise(
     "arctan2", np.arctan2, lambda y, x, out: _arctan2_partials(y, x), domain=(REAL, POSITIVE), flops=24
 )
 sinh = elementwise("sinh", np.sinh, lambda x, out: (cosh(x),), flops=20)
-cosh = elementwise("cosh", np.cosh, lambda x, out: (sinh(x),), flops=20)
+cosh: Elementwise = elementwise("cosh", np.cosh, lambda x, out: (sinh(x),), flops=20)
 tanh = elementwise("tanh", np.tanh, lambda x, out: (1 - out * out,), flops=18)
 arcsinh = elementwise("arcsinh", np.arcsinh, lambda x, out: (reciprocal(hypot(x, 1)),), flops=24)
 arccosh = elementwise(
@@ -485,7 +488,7 @@ def _arctan2_partials(y: Variable, x: Variable) -> Sequence[Partial]:
     return x / r2, -y / r2
 
 
-# -- units ------------------------------------------------------------------------------------------------------------------
+# -- units -------------------------------------------------------------------------------------------------------------
 
 
 def _sigmoid(x: NDArray[Any]) -> NDArray[Any]:
@@ -499,7 +502,7 @@ def _softplus(x: NDArray[Any]) -> NDArray[Any]:
 
 
 def _relu(x: NDArray[Any]) -> NDArray[Any]:
-    return np.maximum(x, np.asarray(x).dtype.type(0))
+    return np.asarray(np.maximum(x, np.asarray(x).dtype.type(0)))
 
 
 def _erf(x: NDArray[Any]) -> NDArray[Any]:
@@ -514,7 +517,7 @@ def _erfc(x: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(erfc(x), dtype=np.asarray(x).dtype)
 
 
-sigmoid = elementwise(
+sigmoid: Elementwise = elementwise(
     "sigmoid",
     _sigmoid,
     lambda x, out: (out * sigmoid(-x),),  # 1 - out would cancel for large x
@@ -560,7 +563,7 @@ erfc = elementwise(
     flops=30,
 )
 
-# -- selection --------------------------------------------------------------------------------------------------------------
+# -- selection ---------------------------------------------------------------------------------------------------------
 
 
 def _where(c: NDArray[Any], x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
@@ -568,7 +571,7 @@ def _where(c: NDArray[Any], x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
 
 
 def _clip(x: NDArray[Any], lo: NDArray[Any], hi: NDArray[Any]) -> NDArray[Any]:
-    return np.minimum(np.maximum(x, lo), hi)
+    return np.asarray(np.minimum(np.maximum(x, lo), hi))
 
 
 def _extremum_partials(x: Variable, y: Variable, wins: Variable) -> Sequence[Partial]:
@@ -605,7 +608,7 @@ _clip_op = elementwise(
 
 
 def clip(x: TensorLike, min: TensorLike | None = None, max: TensorLike | None = None) -> Variable:
-    """``x`` limited to ``[min, max]``, as ``numpy.clip``; ``None`` is no bound. At the bounds the derivative in ``x`` is 1."""
+    """``x`` limited to ``[min, max]``, as ``numpy.clip``; ``None``: no bound. At the bounds the derivative is 1."""
     v = as_variable(x)
     if not is_float(v.type.dtype):
         v = maximum(v, min) if min is not None else v
@@ -613,14 +616,14 @@ def clip(x: TensorLike, min: TensorLike | None = None, max: TensorLike | None = 
     return _clip_op(v, -math.inf if min is None else min, math.inf if max is None else max)
 
 
-copysign = elementwise(
+copysign: Elementwise = elementwise(
     "copysign",
     np.copysign,
     lambda x, y, out: (copysign(1.0, y) * copysign(1.0, x), ZERO),
     domain=(POSITIVE, POSITIVE),
 )
 
-# -- comparison and logic -----------------------------------------------------------------------------------------------------
+# -- comparison and logic ----------------------------------------------------------------------------------------------
 
 
 def _predicate(ufunc: np.ufunc) -> Elementwise:
@@ -629,18 +632,18 @@ def _predicate(ufunc: np.ufunc) -> Elementwise:
 
 equal = _predicate(np.equal)
 not_equal = _predicate(np.not_equal)
-less = _predicate(np.less)
-less_equal = _predicate(np.less_equal)
-greater = _predicate(np.greater)
-greater_equal = _predicate(np.greater_equal)
+less: Elementwise = _predicate(np.less)
+less_equal: Elementwise = _predicate(np.less_equal)
+greater: Elementwise = _predicate(np.greater)
+greater_equal: Elementwise = _predicate(np.greater_equal)
 isnan = _predicate(np.isnan)
 isinf = _predicate(np.isinf)
 isfinite = _predicate(np.isfinite)
 signbit = _predicate(np.signbit)
-logical_and = _predicate(np.logical_and)
+logical_and: Elementwise = _predicate(np.logical_and)
 logical_or = _predicate(np.logical_or)
 logical_xor = _predicate(np.logical_xor)
-logical_not = _predicate(np.logical_not)
+logical_not: Elementwise = _predicate(np.logical_not)
 
 
 def _bitwise(name: str, ufunc: np.ufunc) -> Elementwise:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,7 +69,7 @@ class Broadcast(Op):
         (x,) = inputs
         return [apply(Broadcast((x.type.shape[0], *self.shape), (0, *(a + 1 for a in self.axes))), x)]
 
-    def lower(self, index: ix.Index, x: ix.Tensor) -> ix.Expr:  # type: ignore[override]
+    def lower(self, index: ix.Index, x: ix.Tensor) -> ix.Expr:
         return x[[index[a] for a in self.axes]]
 
     def samples(self) -> list[Sample]:
@@ -101,7 +102,7 @@ class AssertShape(Op):
     def batch(self, inputs: Sequence[Variable], batched: Sequence[bool]) -> Sequence[Variable]:
         return [assert_shape(inputs[0], (inputs[0].type.shape[0], *self.shape))]
 
-    def lower(self, index: ix.Index, x: ix.Tensor) -> ix.Expr:  # type: ignore[override]
+    def lower(self, index: ix.Index, x: ix.Tensor) -> ix.Expr:
         return x[index]
 
     def samples(self) -> list[Sample]:
@@ -129,7 +130,7 @@ class Transpose(Op):
     def batch(self, inputs: Sequence[Variable], batched: Sequence[bool]) -> Sequence[Variable]:
         return [apply(Transpose((0, *(p + 1 for p in self.permutation))), inputs[0])]
 
-    def lower(self, index: ix.Index, x: ix.Tensor) -> ix.Expr:  # type: ignore[override]
+    def lower(self, index: ix.Index, x: ix.Tensor) -> ix.Expr:
         return x[[index[p] for p in inverse_permutation(self.permutation)]]
 
     def samples(self) -> list[Sample]:
@@ -167,7 +168,7 @@ class Reshape(Op):
     def batch(self, inputs: Sequence[Variable], batched: Sequence[bool]) -> Sequence[Variable]:
         return [apply(Reshape((inputs[0].type.shape[0], *self.shape)), inputs[0])]
 
-    def lower(self, index: ix.Index, x: ix.Tensor) -> ix.Expr:  # type: ignore[override]
+    def lower(self, index: ix.Index, x: ix.Tensor) -> ix.Expr:
         # Runs of axes with equal products map among themselves; only inside a run is an index taken apart by division.
         out: list[ix.Expr] = []
         for inner, outer in reshape_groups(x.shape, self.shape):
@@ -257,7 +258,7 @@ class Slice(Op):
         (x,) = inputs
         return [apply(Slice((0, *self.starts), (x.type.shape[0], *self.sizes), (1, *self.steps)), x)]
 
-    def lower(self, index: ix.Index, x: ix.Tensor) -> ix.Expr:  # type: ignore[override]
+    def lower(self, index: ix.Index, x: ix.Tensor) -> ix.Expr:
         return x[[i * step + start for i, start, step in zip(index, self.starts, self.steps, strict=True)]]
 
     def samples(self) -> list[Sample]:
@@ -299,7 +300,7 @@ class Unslice(Op):
         (x,) = inputs
         return [apply(Unslice((x.type.shape[0], *self.shape), (0, *self.starts), (1, *self.steps)), x)]
 
-    def lower(self, index: ix.Index, x: ix.Tensor) -> ix.Expr:  # type: ignore[override]
+    def lower(self, index: ix.Index, x: ix.Tensor) -> ix.Expr:
         conditions, inner = [], []
         for i, start, step, size, full in zip(index, self.starts, self.steps, x.shape, self.shape, strict=True):
             if start == 0 and step == 1 and size == full:
@@ -385,11 +386,11 @@ class Concatenate(Op):
         ]
 
 
-# -- broadcasting, as NumPy has it ------------------------------------------------------------------------------------------
+# -- broadcasting, as NumPy has it -------------------------------------------------------------------------------------
 
 
 def broadcast_to(x: TensorLike, shape: Sequence[Any]) -> Variable:
-    """``x`` repeated to ``shape``, as ``numpy.broadcast_to``: static sizes of 1 stretch, missing axes are added in front."""
+    """``x`` repeated to ``shape``, as ``numpy.broadcast_to``: static 1s stretch, missing axes are added in front."""
     v, target = as_variable(x), tuple(as_size(s) for s in shape)
     if v.type.shape == target:
         return v
@@ -442,7 +443,7 @@ def broadcast_operands(what: str, operands: Sequence[Variable]) -> list[Variable
     return [broadcast_to(v, target) for v in operands]
 
 
-# -- public functions -------------------------------------------------------------------------------------------------------
+# -- public functions --------------------------------------------------------------------------------------------------
 
 
 def reshape(x: TensorLike, shape: Sequence[Any] | Any, order: str = "C") -> Variable:
@@ -606,4 +607,4 @@ def split(x: TensorLike, indices_or_sections: int | Sequence[Any], axis: int = 0
     from symgraph.ops.indexing import getitem
 
     before = (slice(None),) * axis
-    return [getitem(v, (*before, slice(lo, hi))) for lo, hi in zip(bounds, bounds[1:], strict=False)]
+    return [getitem(v, (*before, slice(lo, hi))) for lo, hi in itertools.pairwise(bounds)]
