@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -22,7 +24,7 @@ from symgraph.passes.fold import fold
 from symgraph.passes.intern import intern
 from symgraph.passes.rules import apply_rules
 from symgraph.rewrite.canonicalize import CANONICALIZE, EXACT, SPELLINGS
-from symgraph.rewrite.products import PRODUCTS
+from symgraph.rewrite.products import products_of
 from symgraph.rewrite.stabilize import STABILIZE
 
 
@@ -50,12 +52,12 @@ def canonicalize(graph: Graph, context: Context) -> Graph:
 
 def stabilize(graph: Graph, context: Context) -> Graph:
     """Replace expressions that overflow, underflow or cancel by ones that do not."""
-    return apply_rules(graph, context, STABILIZE + PRODUCTS + SPELLINGS)
+    return apply_rules(graph, context, STABILIZE + products_of(graph) + SPELLINGS)
 
 
 def specialize(graph: Graph, context: Context) -> Graph:
     """Replace expressions by cheaper ones of equal value over the reals."""
-    return apply_rules(graph, context, STABILIZE + PRODUCTS + CANONICALIZE)
+    return apply_rules(graph, context, STABILIZE + products_of(graph) + CANONICALIZE)
 
 
 GRAPH_PASSES: Final[tuple[Pass, ...]] = (
@@ -171,6 +173,19 @@ def run_pipeline(
         raise FormatError(f"stop_after: no graph pass is called {stop_after!r}; there are {', '.join(names)}")
     context = Context(Interner(), chosen_levels(levels, fast_math), strict=check)
     expected = _values(graph, examples) if check and examples is not None else None
+    with _collector_paused(len(graph.nodes) > _LARGE):
+        records = _run(graph, context, stop_after, check, expected, examples)
+    return records[-1].graph, Trace(records)
+
+
+def _run(
+    graph: Graph,
+    context: Context,
+    stop_after: str | None,
+    check: bool,
+    expected: Sequence[np.ndarray[Any, Any]] | None,
+    examples: Sequence[Any] | None,
+) -> list[PassRecord]:
     records: list[PassRecord] = []
     for p in GRAPH_PASSES:
         context.fired, context.log = Counter(), []
@@ -187,7 +202,23 @@ def run_pipeline(
         graph = made
         if p.name == stop_after:
             break
-    return graph, Trace(records)
+    return records
+
+
+# Graphs are cycles of references that live: on a large one the collector looks through all of it over and over.
+_LARGE: Final = 2000
+
+
+@contextmanager
+def _collector_paused(wanted: bool) -> Iterator[None]:
+    if not wanted or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 # -- checked mode -----------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import FrameType
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,10 @@ class Line(NamedTuple):
 Sources = frozenset[Line]
 
 # Frames of these folders are not the user's: ours, and NumPy's dispatch of its functions to us.
-_INTERNAL = (os.path.dirname(os.path.abspath(__file__)) + os.sep, os.path.dirname(os.path.abspath(np.__file__)) + os.sep)
+_INTERNAL = (
+    os.path.dirname(os.path.abspath(__file__)) + os.sep,
+    os.path.dirname(os.path.abspath(np.__file__)) + os.sep,
+)
 
 _lines: dict[tuple[str, int], Sources] = {}
 _override: ContextVar[Sources | None] = ContextVar("symgraph_sources", default=None)
@@ -36,7 +40,7 @@ def current() -> Sources:
     stated = _override.get()
     if stated is not None:
         return stated
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
         if not file.startswith(_INTERNAL):
@@ -45,7 +49,7 @@ def current() -> Sources:
             if found is None:
                 found = _lines[key] = frozenset((Line(*key),))
             return found
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return frozenset()
 
 
@@ -57,6 +61,11 @@ def attributed_to(sources: Sources) -> Iterator[None]:
         yield
     finally:
         _override.reset(token)
+
+
+def attribute(sources: Sources) -> None:
+    """Within an :func:`attributed_to` block: let what is made from here on belong to ``sources``."""
+    _override.set(sources)
 
 
 def show(sources: Sources) -> str:

@@ -59,6 +59,8 @@ def accumulate(graph: Graph, context: Context) -> Graph:
         adding = sum(t.owner is not None and type(t.owner.op) in ADDING for t in found)
         assert v.owner is not None
         if (adding and len(found) > 2) or adding > 1 or type(v.owner.op) is Accumulate:
+            if type(v.owner.op) is Accumulate and len(found) == len(v.owner.inputs):
+                continue  # as it stands
             wanted[v] = found
     if not wanted:
         return graph
@@ -69,7 +71,7 @@ def accumulate(graph: Graph, context: Context) -> Graph:
         if merged is not None:
             made = context.make(Accumulate(), tuple([new.get(v, v) for v in merged]), node)
             own(made, sources[out])
-            context.fired["accumulate"] += type(node.op) is not Accumulate or len(merged) != len(node.inputs)
+            context.fired["accumulate"] += 1
         elif any(v in new for v in node.inputs):
             made = context.make(node.op, tuple([new.get(v, v) for v in node.inputs]), node)
         else:

@@ -16,6 +16,7 @@ from symgraph.errors import RuleError
 from symgraph.graph import Apply, Graph, Interner, Variable, _serial, interning
 from symgraph.op import Op
 from symgraph.ops.elementwise import Elementwise
+from symgraph.ops.shape import broadcast_to
 from symgraph.rewrite.constants import folded_outputs
 from symgraph.rewrite.pattern import (
     COMMUTATIVE,
@@ -132,7 +133,7 @@ class Engine:
         self._fuel = _FIRINGS_PER_NODE * len(graph.nodes) + 1000
         for v in graph.inputs:
             self._normal[v] = v
-        with interning(self.interner):
+        with interning(self.interner), source.attributed_to(frozenset()):
             for node in graph.nodes:
                 for v in node.outputs:
                     if v not in self._normal:
@@ -232,11 +233,12 @@ class Engine:
         if not candidates:
             return None
         start = next(_serial)  # whatever a rule makes has a higher number
+        source.attribute(node.sources)
         for rule, left in candidates:
             path: list[Apply] = []
             result: Result
             if left is None:
-                result = self._structural(rule, node)
+                result = rule.function(node)
             else:
                 result = self._equation(rule, left, node, path)
             if result is None:
@@ -261,12 +263,6 @@ class Engine:
         return None
 
     @staticmethod
-    def _structural(rule: Rule, node: Apply) -> Result:
-        with source.attributed_to(node.sources):
-            result: Result = rule.function(node)
-        return result
-
-    @staticmethod
     def _equation(rule: Rule, left: Call, node: Apply, path: list[Apply]) -> Result:
         bound: list[Variable | None] = [None] * len(rule.kinds)
         if not matches(left, node.outputs[0], bound, path):
@@ -274,15 +270,11 @@ class Engine:
         if rule.when is not None and not rule.when(*bound):
             return None
         assert rule.sides is not None
-        with source.attributed_to(node.sources):
-            made = build(rule.sides[1], bound)
-            if not isinstance(made, Variable):
-                return splat(made, node.outputs[0].type)
-            if made.type.shape != node.outputs[0].type.shape:  # made of numbers alone
-                from symgraph.ops.shape import broadcast_to
-
-                return broadcast_to(made, node.outputs[0].type.shape)
-            return made
+        made = build(rule.sides[1], bound)
+        if not isinstance(made, Variable):
+            return splat(made, node.outputs[0].type)
+        # What is made of numbers alone has no axes yet.
+        return made if made.type.shape == node.outputs[0].type.shape else broadcast_to(made, node.outputs[0].type.shape)
 
     def _own(self, node: Apply, outputs: Sequence[Variable], path: Sequence[Apply], start: int) -> None:
         """Give the source lines of everything that is replaced to what replaces it."""

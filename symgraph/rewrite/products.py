@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from symgraph.graph import Apply, Constant, Variable
+from symgraph.graph import Apply, Constant, Graph, Variable
 from symgraph.op import apply, constant
 from symgraph.ops.elementwise import (
     Accumulate,
@@ -237,8 +237,9 @@ _ACTIVE: Final = frozenset((exp, expm1, sigmoid, softplus))
 
 
 def _active(f: Factor) -> bool:
+    """Whether a factor can be one of a pair that becomes bounded, or cancels."""
     node = f[0].owner
-    return node is not None and (node.op in _ACTIVE or type(node.op) is Softmax or node.op is add or type(node.op) is Sum)
+    return node is not None and (node.op in _ACTIVE or type(node.op) is Softmax or positive(f[0]))
 
 
 def _terms(v: Variable) -> tuple[Variable, ...]:
@@ -271,15 +272,6 @@ def _examples() -> list[Variable]:
     ]
 
 
-@structural(multiply, divide, level=LEVEL, examples=_examples)
-def bounded_product(node: Apply) -> Variable | None:
-    """exp(x) * y / sum(exp(x)) -> y * softmax(x), exp(x) * y * sigmoid(-x) -> y * sigmoid(x), ..    widens domain"""
-    p = Product(node.outputs[0])
-    if len(p.above) + len(p.below) < 2 or not any(_active(f) for f in p.above):
-        return None
-    return p.build() if _simplify(p) else None
-
-
 def _sum_examples() -> list[Variable]:
     z, y = _var(2, 3), _var(2, 3)
     p = apply(Softmax(1), z)
@@ -291,12 +283,19 @@ def _sum_examples() -> list[Variable]:
     ]
 
 
-@structural(multiply, divide, level=LEVEL, examples=_sum_examples)
-def bounded_product_of_sum(node: Apply) -> Variable | None:
-    """exp(x) * (y / sum(exp(x)) + z) -> exp(x) * y / sum(exp(x)) + exp(x) * z, where a term becomes bounded    widens domain"""
+@structural(multiply, divide, level=LEVEL, examples=lambda: [*_examples(), *_sum_examples()])
+def bounded_product(node: Apply) -> Variable | None:
+    """exp(x) * y / sum(exp(x)) -> y * softmax(x), exp(x) * y * sigmoid(-x) -> y * sigmoid(x), ..    widens domain
+
+    A sum among the factors is multiplied out where one of its terms becomes bounded by it.
+    """
     p = Product(node.outputs[0])
-    if len(p.above) < 2 or not any(_active(f) for f in p.above):
+    if len(p.above) + len(p.below) < 2 or not any([_active(f) for f in p.above]):
         return None
+    return p.build() if _simplify(p) else _multiplied_out(p)
+
+
+def _multiplied_out(p: Product) -> Variable | None:
     for k, f in enumerate(p.above):
         terms = _terms(f[0])
         if not terms or positive(f[0]):
@@ -348,3 +347,9 @@ def divisor_out_of_sum(node: Apply) -> Variable | None:
 
 
 PRODUCTS: Final[tuple[Rule, ...]] = tuple(RULES[_first:])
+
+
+def products_of(graph: Graph) -> tuple[Rule, ...]:
+    """These rules, where there is anything in ``graph`` that they look for."""
+    found = any(node.op in _ACTIVE or type(node.op) is Softmax for node in graph.nodes)
+    return PRODUCTS if found else ()
