@@ -407,6 +407,11 @@ def stop_gradient(x: TensorLike) -> Variable:
     return apply(StopGradient(), as_variable(x))
 
 
+def _rounded(name: str) -> Callable[[ix.Expr], ix.Expr]:
+    """The rounding of that name; integers are whole, and NumPy leaves them as they are."""
+    return lambda x: ix.call(name, x, dtype=x.dtype) if x.dtype.kind == "f" else x
+
+
 # -- arithmetic --------------------------------------------------------------------------------------------------------
 
 add = elementwise("add", np.add, lambda x, y, out: (1, 1), jointly_linear=True)
@@ -423,15 +428,21 @@ fmod = elementwise("fmod", np.fmod, lambda x, y, out: (1, -trunc(x / y)), domain
 negative = elementwise("negative", np.negative, lambda x, out: (-1,), jointly_linear=True)
 positive = elementwise("positive", np.positive, lambda x, out: (1,), jointly_linear=True, flops=0, compose=lambda x: x)
 reciprocal: Elementwise = elementwise(
-    "reciprocal", np.reciprocal, lambda x, out: (-out * out,), domain=[POSITIVE], flops=4
+    "reciprocal",
+    np.reciprocal,
+    lambda x, out: (-out * out,),
+    resolve=_floats(1),
+    domain=[POSITIVE],
+    flops=4,
+    doc="``1 / x`` of each element. Integers become floats, while ``numpy.reciprocal`` truncates theirs to 0.",
 )
 square = elementwise("square", np.square, lambda x, out: (2 * x,))
 absolute = elementwise("absolute", np.absolute, lambda x, out: (sign(x),), domain=[POSITIVE])
 absolute.__doc__ = "Absolute value of each element. At 0 the derivative is 0."
 sign: Elementwise = elementwise("sign", np.sign, lambda x, out: (ZERO,), domain=[POSITIVE], flops=2)
-floor = elementwise("floor", np.floor, lambda x, out: (ZERO,))
-ceil = elementwise("ceil", np.ceil, lambda x, out: (ZERO,))
-trunc: Elementwise = elementwise("trunc", np.trunc, lambda x, out: (ZERO,))
+floor = elementwise("floor", np.floor, lambda x, out: (ZERO,), compose=_rounded("floor"))
+ceil = elementwise("ceil", np.ceil, lambda x, out: (ZERO,), compose=_rounded("ceil"))
+trunc: Elementwise = elementwise("trunc", np.trunc, lambda x, out: (ZERO,), compose=_rounded("trunc"))
 rint = elementwise("rint", np.rint, lambda x, out: (ZERO,))
 
 
