@@ -345,6 +345,8 @@ class Operators:
         raise DTypeError(f"numpy.{name}{detail} with {sorted(kwargs) or 'these arguments'} has no symbolic counterpart")
 
     def __array_function__(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if func.__name__ in ("shape", "ndim", "size") and len(args) == 1 and not kwargs:
+            return getattr(args[0], func.__name__)
         found = _find(func.__name__)
         if found is None:
             raise DTypeError(f"numpy.{func.__name__} has no symbolic counterpart")

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from symgraph import source
 from symgraph.errors import DTypeError, SizeError
 from symgraph.graph import Apply, Variable, toposort
-from symgraph.op import TensorLike, as_variable
+from symgraph.op import TensorLike, apply, as_variable
 from symgraph.ops.elementwise import cast
-from symgraph.ops.shape import assert_shape
+from symgraph.ops.shape import AssertShape
 
 
 def substitute(outputs: Sequence[Variable], replace: Mapping[Variable, TensorLike]) -> list[Variable]:
@@ -32,7 +32,13 @@ def substitute(outputs: Sequence[Variable], replace: Mapping[Variable, TensorLik
             raise SizeError(
                 f"substitute: {old!r} is to be replaced by a value of {v.type}  {source.show(source.current())}"
             )
-        new[old] = assert_shape(v, old.type.shape)
+        differ = [(a, b) for a, b in zip(v.type.shape, old.type.shape, strict=True) if a != b]
+        if any(isinstance(a, int) and isinstance(b, int) for a, b in differ):
+            raise SizeError(
+                f"substitute: {old!r} is to be replaced by a value of {v.type}  {source.show(source.current())}"
+            )
+        # A symbolic size of what is replaced, named or not, takes the replacement's: each call checks that they agree.
+        new[old] = apply(AssertShape(old.type.shape), v) if differ else v
     for node in toposort(outputs, replace):
         if any(v in new for v in node.inputs):
             made = Apply(

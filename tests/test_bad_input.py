@@ -94,6 +94,17 @@ def test_updates_of_what_is_not_shared() -> None:
         sg.function([], [], updates=[(w, w + 1), (w, w + 2)])
 
 
+def test_what_is_neither_an_output_nor_an_update() -> None:
+    x, w = sg.vector("x"), sg.shared(np.zeros(3), "w")
+    for outputs in (3.0, {"a": x}, "x"):
+        with pytest.raises(FormatError, match="outputs must be a variable, a list of variables or None"):
+            sg.function([x], outputs)  # type: ignore[arg-type]
+    updates: list[Any] = [[w], [(w, w, w)], {w: None}, {w: "text"}]
+    for wrong in updates:
+        with pytest.raises(UpdateError, match="wanted"):
+            sg.function([x], x, updates=wrong)
+
+
 def test_options_that_do_not_exist() -> None:
     x = sg.vector("x")
     for options in ({"target": "gpu"}, {"threads": 0}, {"stop_after": "nothing"}, {"levels": ["fast"]}):

@@ -113,6 +113,30 @@ def test_values_of_any_part_from_any_values(story: Story) -> None:
     np.testing.assert_array_equal((h + h).eval({h: images}), images + images)
 
 
+@pytest.mark.parametrize("target", ["cpu", "numpy"])
+def test_data_that_stay_in_the_program(story: Story, target: str) -> None:
+    """Minibatches by ``givens``: symbolic sizes, named or not, take those of what is given."""
+    images, labels = batch(40)
+    X, Y, k = sg.shared(images), sg.shared(labels), sg.scalar("k", dtype="int64")
+    rows = 8 * k + sg.arange(8)
+    f = sg.function([k], [story.loss, story.gW], givens={story.x: X[rows], story.y: Y[rows]}, target=target)
+    for n in (0, 4):
+        part = slice(8 * n, 8 * n + 8)
+        loss, gW, _ = expected(images[part], labels[part], np.zeros((64, 10)), np.zeros(10))
+        got = f(n)
+        np.testing.assert_allclose(got[0], loss, rtol=1e-12)
+        np.testing.assert_allclose(got[1], gW, rtol=1e-10, atol=1e-15)
+    v, n = sg.vector("v"), sg.vector("n")
+    g = sg.function([n], sg.sum(v * 2) / v.shape[0], givens={v: n[1:]}, target=target)
+    np.testing.assert_allclose(g(np.array([5.0, 1.0, 2.0])), 3.0)
+    with pytest.raises(sg.errors.SizeError):
+        sg.function([], story.loss, givens={story.x: images[:, :63], story.y: labels})
+    mixed = sg.function([story.y], story.loss, givens={story.x: images}, target=target)
+    mixed(labels)
+    with pytest.raises(sg.errors.SizeError):
+        mixed(labels[:-1])
+
+
 def test_derivatives_of_derivatives() -> None:
     t = sg.scalar("t")
     f = sg.exp(sg.sin(t)) / (1 + t**2)

@@ -17,6 +17,7 @@ from symgraph import source
 from symgraph.errors import (
     AmbiguousNameError,
     CheckError,
+    DTypeError,
     FormatError,
     MissingInputError,
     UnknownInputError,
@@ -110,6 +111,12 @@ class Function:
             "fast_math": fast_math, "levels": levels,
         }  # fmt: skip
         self._form: str = "none" if outputs is None else "one" if isinstance(outputs, Variable) else "list"
+        outputs = getattr(outputs, "variable", outputs)
+        if not (outputs is None or isinstance(outputs, Variable | list | tuple)):
+            raise FormatError(
+                f"function: outputs must be a variable, a list of variables or None, got {type(outputs).__name__}  "
+                f"{source.show(source.current())}"
+            )
         wanted = [] if outputs is None else [outputs] if isinstance(outputs, Variable) else list(outputs)
         wanted = [as_variable(v) for v in wanted]
         self.inputs = _checked_inputs(inputs)
@@ -344,6 +351,13 @@ def _checked_inputs(inputs: Sequence[Variable]) -> tuple[Variable, ...]:
 
 def _checked_updates(updates: Any) -> dict[SharedVariable, Variable]:
     pairs: dict[SharedVariable, Variable] = {}
+    if not isinstance(updates, Mapping):
+        for pair in updates or ():
+            if not isinstance(pair, list | tuple) or len(pair) != 2:
+                raise UpdateError(
+                    f"updates: wanted pairs of a shared variable and its new value, got {pair!r}  "
+                    f"{source.show(source.current())}"
+                )
     for target, value in updates.items() if isinstance(updates, Mapping) else updates or ():
         target = getattr(target, "variable", target)
         where = source.show(source.current())
@@ -351,7 +365,10 @@ def _checked_updates(updates: Any) -> dict[SharedVariable, Variable]:
             raise UpdateError(f"updates: {target!r} is not a shared variable  {where}")
         if target in pairs:
             raise UpdateError(f"updates: {target!r} is updated twice  {where}")
-        new = as_variable(value)
+        try:
+            new = as_variable(value)
+        except DTypeError as error:
+            raise UpdateError(f"updates: {target.name or 'shared variable'}: wanted {target.type}: {error}") from None
         fits = new.type.ndim == target.type.ndim and all(
             unify(a, b) is not None for a, b in zip(new.type.shape, target.type.shape, strict=True)
         )

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from symgraph import source
 from symgraph.errors import CheckError, IndexRangeError, MissingInputError, SymgraphError
 from symgraph.graph import Apply, Constant, Graph, SharedVariable, Variable, toposort
-from symgraph.runtime.sizes import Env, as_array, bind_sizes, label, shape_of, substitute_sizes
-from symgraph.types import Atom
+from symgraph.ops.shape import AssertShape
+from symgraph.runtime.sizes import Env, as_array, bind_sizes, label, settle, shape_of, substitute_sizes
+from symgraph.types import Atom, Size
 
 Observer = Callable[[Variable, NDArray[Any]], None]
 
@@ -56,6 +57,7 @@ def interpret(
     sized = {**given, **shared}
     sizes: Env = bind_sizes(list(sized), list(sized.values()))
     sizes.update(env or {})
+    settle([pair for n in nodes if isinstance(n.op, AssertShape) for pair in _stated(n)], sizes)
     for node in nodes:
         results = run_node(node, [table[v] for v in node.inputs], sizes)
         for v in node.inputs:
@@ -95,6 +97,10 @@ def run_node(node: Apply, arrays: Sequence[NDArray[Any]], sizes: Mapping[Atom, i
                 f"{v.type} = {v.type.dtype.name}{list(shape)} :: {operands}  {line}"
             )
     return results
+
+
+def _stated(node: Apply) -> list[tuple[Size, Size]]:
+    return list(zip(node.inputs[0].type.shape, node.outputs[0].type.shape, strict=True))
 
 
 def _outputs(graph: Graph | Variable | Sequence[Variable]) -> list[Variable]:

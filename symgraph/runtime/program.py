@@ -23,7 +23,7 @@ from symgraph.loop.lower import Lowered, lower
 from symgraph.passes.fuse import Kernel, Step, fuse
 from symgraph.passes.library import LibraryCall
 from symgraph.passes.memory import Buffer, MemoryPlan, assign_offsets, plan_memory
-from symgraph.runtime.sizes import Env, bind_sizes, resolve
+from symgraph.runtime.sizes import Env, bind_sizes, resolve, settle
 from symgraph.types import Atom, Dim, Size
 
 GRAIN = 30_000.0
@@ -295,6 +295,7 @@ class Executable:
     def plan(self, dims: tuple[int, ...], env: Env) -> Plan:
         """Make and install the plan for these sizes, after the checks that the graph states."""
         program = self.program
+        settle([(c.got, c.wanted) for c in program.checks if not c.at_least], env)
         for check in program.checks:
             check.verify(env)
         template = np.zeros(max(1, len(self.frame.words)), np.int64)

@@ -88,6 +88,25 @@ def _learn(want: Dim, got: int, place: str, env: Env, origin: dict[Atom, str]) -
     return True
 
 
+def settle(equations: Sequence[tuple[Size, Size]], env: Env) -> None:
+    """Add to ``env`` the sizes that equations ``known == unknown`` determine: those of inputs replaced by ``givens``.
+
+    What the equations contradict is left to be checked when all is known.
+    """
+    pending = [(got, wanted) for got, wanted in equations if isinstance(wanted, Dim)]
+    while pending:
+        waiting = []
+        for got, wanted in pending:
+            if any(a not in env for a in atoms(got) if not a.fn):
+                waiting.append((got, wanted))
+            elif any(a not in env for a in atoms(wanted) if not a.fn):
+                if not _learn(wanted, resolve(got, env), str(got), env, {}):
+                    waiting.append((got, wanted))
+        if len(waiting) == len(pending):
+            break
+        pending = waiting
+
+
 def _monomial(monomial: Monomial, coefficient: int) -> Size:
     return Dim(((monomial, coefficient),)) if monomial else coefficient
 
