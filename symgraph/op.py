@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from symgraph import source
 from symgraph.errors import DTypeError, NotDifferentiableError, SymgraphError
 from symgraph.graph import Apply, Constant, Variable, current_interner
-from symgraph.types import TensorType, as_dtype, is_float
+from symgraph.types import Dim, TensorType, as_dtype, is_float
 
 
 class Absence:
@@ -208,7 +208,7 @@ def apply(op: Op, *inputs: Variable) -> Variable:
 
 # -- operands ----------------------------------------------------------------------------------------------------------
 
-TensorLike: TypeAlias = "Variable | np.ndarray[Any, Any] | np.generic | bool | int | float | Sequence[Any]"
+TensorLike: TypeAlias = "Variable | Dim | np.ndarray[Any, Any] | np.generic | bool | int | float | Sequence[Any]"
 
 
 def constant(value: object, dtype: Any = None, name: str | None = None) -> Constant:
@@ -226,8 +226,6 @@ def constant(value: object, dtype: Any = None, name: str | None = None) -> Const
 
 def as_variable(value: object, dtype: Any = None) -> Variable:
     """``value`` as a variable of the graph; arrays and numbers become constants."""
-    from symgraph.types import Dim
-
     found = getattr(value, "variable", value)  # a Parameter, say, carries its variable
     if isinstance(found, Variable):
         return found

@@ -126,8 +126,8 @@ def test_data_that_stay_in_the_program(story: Story, target: str) -> None:
         got = f(n)
         np.testing.assert_allclose(got[0], loss, rtol=1e-12)
         np.testing.assert_allclose(got[1], gW, rtol=1e-10, atol=1e-15)
-    v, n = sg.vector("v"), sg.vector("n")
-    g = sg.function([n], sg.sum(v * 2) / v.shape[0], givens={v: n[1:]}, target=target)
+    v, w = sg.vector("v"), sg.vector("w")
+    g = sg.function([w], sg.sum(v * 2) / v.shape[0], givens={v: w[1:]}, target=target)
     np.testing.assert_allclose(g(np.array([5.0, 1.0, 2.0])), 3.0)
     with pytest.raises(sg.errors.SizeError):
         sg.function([], story.loss, givens={story.x: images[:, :63], story.y: labels})

@@ -99,9 +99,10 @@ def settle(equations: Sequence[tuple[Size, Size]], env: Env) -> None:
         for got, wanted in pending:
             if any(a not in env for a in atoms(got) if not a.fn):
                 waiting.append((got, wanted))
-            elif any(a not in env for a in atoms(wanted) if not a.fn):
-                if not _learn(wanted, resolve(got, env), str(got), env, {}):
-                    waiting.append((got, wanted))
+                continue
+            known = all(a in env for a in atoms(wanted) if not a.fn)
+            if not known and not _learn(wanted, resolve(got, env), str(got), env, {}):
+                waiting.append((got, wanted))
         if len(waiting) == len(pending):
             break
         pending = waiting
