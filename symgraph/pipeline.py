@@ -1,4 +1,4 @@
-"""The pipeline of graph passes: read :data:`GRAPH_PASSES` to know what the compiler does to a graph, and why in this order."""
+"""The pipeline of graph passes: read :data:`GRAPH_PASSES` to know what the compiler does to a graph, in what order."""
 
 from __future__ import annotations
 
@@ -65,14 +65,17 @@ GRAPH_PASSES: Final[tuple[Pass, ...]] = (
     Pass(fold, "before the rules, which look for numbers"),
     Pass(canonicalize, "before the rules that look for larger forms, so that they need to know one spelling only"),
     Pass(stabilize, "before anything is decomposed: it looks for softmax and its kin as the user wrote them"),
-    Pass(specialize, "after stabilization, which needs quotients and exponentials where the user or a derivative put them"),
+    Pass(
+        specialize,
+        "after stabilization, which needs quotients and exponentials where the user or a derivative put them",
+    ),
     Pass(decompose, "after stabilization, which knows the large operations; before the sums are gathered"),
     Pass(accumulate, "after all rewriting, which knows sums of two; it depends on what uses each sum"),
     Pass(contractions, "after all rules, since none knows the forms that a library wants"),
     Pass(dce, "last, when nothing is rewritten any more"),
 )
 
-# -- levels -----------------------------------------------------------------------------------------------------------------
+# -- levels ------------------------------------------------------------------------------------------------------------
 
 LEVELS: Final[Mapping[str, str]] = {
     "exact": "rules that keep every bit",
@@ -97,7 +100,7 @@ def chosen_levels(levels: Iterable[str] | None, fast_math: bool) -> frozenset[st
     return found | FAST_LEVELS if fast_math else found
 
 
-# -- running it -------------------------------------------------------------------------------------------------------------
+# -- running it --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,9 @@ class Trace(tuple[PassRecord, ...]):
     def __str__(self) -> str:
         rows = [("pass", "nodes before", "after", "ms", "rules fired")]
         for r in self:
-            fired = ", ".join(f"{name} {n}" for name, n in sorted(r.fired.items(), key=lambda item: (-item[1], item[0])))
+            fired = ", ".join(
+                f"{name} {n}" for name, n in sorted(r.fired.items(), key=lambda item: (-item[1], item[0]))
+            )
             rows.append((r.name, str(r.nodes_before), str(r.nodes_after), f"{1000 * r.seconds:.1f}", fired))
         widths = [max(len(row[k]) for row in rows) for k in range(4)]
         lines = []
@@ -157,12 +162,13 @@ def run_pipeline(
         check: validate the graph after every pass, and make a rule of wrong type an error.
         levels: the named levels of rules that are on (see :data:`LEVELS`).
         fast_math: all levels.
-        examples: in checked mode, a value for each input: after every pass the graph is run on them and compared with the
+        examples: in checked mode, a value for each input: after every pass the graph is run on them and compared with
+        the
             graph as written.
 
     Returns:
-        The optimized graph, and the trace. The graph's inputs stand at the same positions; an input that had an owner is
-        replaced by a variable of its own, and outputs have the types they had.
+        The optimized graph, and the trace. The graph's inputs stand at the same positions; an input that had an owner
+        is replaced by a variable of its own, and outputs have the types they had.
 
     Raises:
         FormatError: for a name that is no pass or no level.
@@ -196,9 +202,7 @@ def _run(
             _validate(p.name, graph, made, first=not records)
             if expected is not None:
                 _compare(p.name, expected, _values(made, examples), made)
-        records.append(
-            PassRecord(p.name, len(graph.nodes), len(made.nodes), seconds, context.fired, context.log, made)
-        )
+        records.append(PassRecord(p.name, len(graph.nodes), len(made.nodes), seconds, context.fired, context.log, made))
         graph = made
         if p.name == stop_after:
             break
@@ -221,7 +225,7 @@ def _collector_paused(wanted: bool) -> Iterator[None]:
         gc.enable()
 
 
-# -- checked mode -----------------------------------------------------------------------------------------------------------
+# -- checked mode ------------------------------------------------------------------------------------------------------
 
 
 def _validate(name: str, before: Graph, after: Graph, first: bool) -> None:
@@ -243,7 +247,9 @@ def _validate(name: str, before: Graph, after: Graph, first: bool) -> None:
             raise CheckError(f"pass {name} made a node that does not type: {node}: {error}  {line}") from error
         types = found if isinstance(found, tuple) else (found,)
         if types != tuple(v.type for v in node.outputs):
-            raise CheckError(f"pass {name} made {node} of types {[str(v.type) for v in node.outputs]}, not {types}  {line}")
+            raise CheckError(
+                f"pass {name} made {node} of types {[str(v.type) for v in node.outputs]}, not {types}  {line}"
+            )
 
 
 def _values(graph: Graph, examples: Sequence[Any] | None) -> list[np.ndarray[Any, Any]]:
@@ -255,7 +261,9 @@ def _values(graph: Graph, examples: Sequence[Any] | None) -> list[np.ndarray[Any
 def _compare(name: str, expected: Sequence[Any], got: Sequence[Any], graph: Graph) -> None:
     for k, (a, b, v) in enumerate(zip(expected, got, graph.outputs, strict=True)):
         if not agree(a, b):
-            raise CheckError(f"pass {name} changed the value of output {k} ({v!r})  {source.show(v.sources)}:\n{a}\n{b}")
+            raise CheckError(
+                f"pass {name} changed the value of output {k} ({v!r})  {source.show(v.sources)}:\n{a}\n{b}"
+            )
 
 
 def agree(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Passes: each is a function from a graph to a graph with the same inputs and outputs of the same types, one to a file."""
+"""Passes: functions from a graph to one with the same inputs and outputs of the same types, one to a file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Context:
     log: list[tuple[str, Sources]] = field(default_factory=list)
 
     def make(self, op: Op, inputs: tuple[Variable, ...], like: Apply) -> Apply:
-        """The node ``op(*inputs)`` with the types and source lines of ``like``; an equal one that exists is used again."""
+        """The node ``op(*inputs)`` with the types and source lines of ``like``, or an equal one that exists."""
         found = self.interner.find(op, inputs)
         if found is None:
             found = Apply(op, inputs, [v.type for v in like.outputs], like.sources)

@@ -12,6 +12,7 @@ from symgraph.ops.gather import ScatterAdd
 from symgraph.ops.shape import Unslice
 from symgraph.passes import Context
 from symgraph.rewrite.engine import own
+from symgraph.source import Sources
 
 # What can add its result to a buffer that exists, at no cost.
 ADDING: Final[tuple[type[Op], ...]] = (Contract, ScatterAdd, Unslice)
@@ -20,8 +21,8 @@ ADDING: Final[tuple[type[Op], ...]] = (Contract, ScatterAdd, Unslice)
 def accumulate(graph: Graph, context: Context) -> Graph:
     """Make one n-ary sum of additions that nothing else uses, where contractions or scatters are among the terms.
 
-    Terms keep their order and their association from the left, so every bit stays; a nested ``Accumulate``, whose order is
-    ours to define, is merged wherever it stands.
+    Terms keep their order and their association from the left, so every bit stays; a nested ``Accumulate``, whose
+    order is ours to define, is merged wherever it stands.
     """
     outputs = set(graph.outputs)
     uses: dict[Variable, int] = {}
@@ -30,7 +31,7 @@ def accumulate(graph: Graph, context: Context) -> Graph:
             uses[v] = uses.get(v, 0) + 1
     # The terms of each sum, found producers first. A sum that another takes over is never built.
     terms: dict[Variable, list[Variable]] = {}
-    sources = {}
+    sources: dict[Variable, Sources] = {}
     for node in graph.nodes:
         if node.op is not add and type(node.op) is not Accumulate:
             continue
@@ -82,5 +83,3 @@ def accumulate(graph: Graph, context: Context) -> Graph:
                 if v.name is None:
                     v.name = old.name
     return Graph(graph.inputs, [new.get(v, v) for v in graph.outputs])
-
-

@@ -7,5 +7,6 @@ from symgraph.passes import Context
 
 
 def dce(graph: Graph, context: Context) -> Graph:
-    """Keep what the outputs need. Every pass does so by building its graph from the outputs; this one is for what is left."""
+    """Keep what the outputs need."""
+    # A graph is built from its outputs, so every pass drops what they no longer need; this is for the last one.
     return Graph(graph.inputs, graph.outputs)

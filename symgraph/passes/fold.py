@@ -9,7 +9,7 @@ from symgraph.passes.rules import apply_rules
 
 
 def _foldable(node: Apply) -> bool:
-    return type(node.op) is not Broadcast and all([type(v) is Constant for v in node.inputs])
+    return type(node.op) is not Broadcast and all(type(v) is Constant for v in node.inputs)
 
 
 def fold(graph: Graph, context: Context) -> Graph:

@@ -12,10 +12,11 @@ from symgraph.rewrite.pattern import COMMUTATIVE
 def intern(graph: Graph, context: Context) -> Graph:
     """Copy the graph, with equal nodes as one node.
 
-    The copy belongs to the pipeline: the user's own graph stays as it was written. Nodes are equal where op and inputs are,
-    in either order for an op that gives the same bits for both. An input that is itself computed from others (a value given
-    for a variable in the middle of a graph) becomes a variable of its own, at the same position; uniform constants become
-    one number that is broadcast.
+    The copy belongs to the pipeline: the user's own graph stays as it was written. Nodes are equal where op and
+    inputs are, in either order for an op that gives the same bits for both. An input that is itself computed from
+    others (a value given
+    for a variable in the middle of a graph) becomes a variable of its own, at the same position; uniform constants
+    become one number that is broadcast.
     """
     interner = context.interner
     new: dict[Variable, Variable] = {}

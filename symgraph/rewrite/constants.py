@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import numpy as np
@@ -20,8 +19,8 @@ _WORD: Final = 8
 def folded_outputs(node: Apply) -> list[Variable] | None:
     """The outputs of a node of constants as constants, or ``None`` where they are not to be computed now.
 
-    Never for a broadcast (its point is not to be written out), for an op that must not merge, where a size is symbolic or the
-    result is large, and where the computation fails: then the error belongs to the run.
+    Never for a broadcast (its point is not to be written out), for an op that must not merge, where a size is
+    symbolic or the result is large, and where the computation fails: then the error belongs to the run.
     """
     op = node.op
     given = 0
@@ -33,9 +32,10 @@ def folded_outputs(node: Apply) -> list[Variable] | None:
         return None
     wanted = 0
     for v in node.outputs:
-        if not all(isinstance(s, int) for s in v.type.shape):
+        size = v.type.size
+        if not isinstance(size, int) or not all(isinstance(s, int) for s in v.type.shape):
             return None
-        wanted += math.prod(v.type.shape) * v.type.dtype.itemsize  # type: ignore[arg-type]
+        wanted += size * v.type.dtype.itemsize
     # An array that follows from its sizes alone is made where it is used.
     if wanted > (max(LARGEST_BYTES, given) if node.inputs else _WORD):
         return None
@@ -54,7 +54,9 @@ def folded_outputs(node: Apply) -> list[Variable] | None:
     return out
 
 
-def constant_of(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]], sources: source.Sources, name: str | None) -> Variable:
+def constant_of(
+    array: np.ndarray[tuple[int, ...], np.dtype[np.generic]], sources: source.Sources, name: str | None
+) -> Variable:
     """A constant in normal form: where all elements are the same bits, one number that is broadcast."""
     with source.attributed_to(sources):
         if array.ndim and array.size:

@@ -1,4 +1,4 @@
-"""Canonical forms of contractions: what only names, repeats or negates axes goes into the labels or out of the product."""
+"""Canonical forms of contractions: what only names, repeats or negates goes into the labels or out of the product."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from symgraph.ops.elementwise import multiply, negative
 from symgraph.ops.reduce import Sum
 from symgraph.ops.shape import Broadcast, Transpose
 from symgraph.rewrite.pattern import RULES, Rule, structural
-from symgraph.rewrite.structure import _broadcast, _reshaped, _splat, made_by
+from symgraph.rewrite.structure import broadcasted, made_by, repeated_number, reshaped
 from symgraph.types import tensor_type
 
 _first = len(RULES)
@@ -26,7 +26,7 @@ def _matmul(a: Variable, b: Variable) -> Variable:
 
 
 def contracted(a: Variable, lhs: Labels, b: Variable, rhs: Labels, out: Labels) -> Variable:
-    """The contraction, where labels may stand alone: in an operand they are summed first, in ``out`` they do not occur."""
+    """The contraction, where labels of an operand may stand alone: over these it is summed first."""
     a, lhs = _alone_summed(a, lhs, {*rhs, *out})
     b, rhs = _alone_summed(b, rhs, {*lhs, *out})
     return apply(Contract(lhs, rhs, out), a, b)
@@ -90,7 +90,10 @@ def contract_of_negative(node: Apply) -> Variable | None:
     return None
 
 
-@structural(Contract, examples=lambda: [_matmul(multiply(_var(2, 3), 2.5), _var(3, 4)), _matmul(_var(2, 3), multiply(_var(3, 4), 2.5))])
+@structural(
+    Contract,
+    examples=lambda: [_matmul(multiply(_var(2, 3), 2.5), _var(3, 4)), _matmul(_var(2, 3), multiply(_var(3, 4), 2.5))],
+)
 def contract_of_multiple(node: Apply) -> Variable | None:
     """contract(c * x, y) -> c * contract(x, y)    reassociates"""
     for k in (0, 1):
@@ -98,7 +101,7 @@ def contract_of_multiple(node: Apply) -> Variable | None:
         if owner is None or owner.op is not multiply:
             continue
         for c, x in (owner.inputs, owner.inputs[::-1]):
-            number = _splat(c)
+            number = repeated_number(c)
             if number is not None:
                 operands = list(node.inputs)
                 operands[k] = x
@@ -136,9 +139,12 @@ def contract_of_broadcast(node: Apply) -> Variable | None:
     gone = [s for label, s in sizes.items() if label not in left and label not in op.out]
     made = contracted(operands[0], labels[0], operands[1], labels[1], out)
     if gone:  # both operands are the same all along a summed axis
-        made = apply(Sum(tuple(range(len(gone)))), _broadcast(made, (*gone, *made.type.shape), range(len(gone), len(gone) + made.type.ndim)))
+        made = apply(
+            Sum(tuple(range(len(gone)))),
+            broadcasted(made, (*gone, *made.type.shape), range(len(gone), len(gone) + made.type.ndim)),
+        )
     place = {label: a for a, label in enumerate(op.out)}
-    return _broadcast(made, node.outputs[0].type.shape, [place[label] for label in out])
+    return broadcasted(made, node.outputs[0].type.shape, [place[label] for label in out])
 
 
 @structural(
@@ -157,10 +163,10 @@ def contract_of_ones(node: Apply) -> Variable | None:
     ones = {k for k, s in zip(op.lhs + op.rhs, a.type.shape + b.type.shape, strict=True) if s == 1}
     if not ones:
         return None
-    a = _reshaped(a, tuple(s for s in a.type.shape if s != 1))
-    b = _reshaped(b, tuple(s for s in b.type.shape if s != 1))
+    a = reshaped(a, tuple(s for s in a.type.shape if s != 1))
+    b = reshaped(b, tuple(s for s in b.type.shape if s != 1))
     lhs, rhs, out = (tuple(k for k in labels if k not in ones) for labels in (op.lhs, op.rhs, op.out))
-    return _reshaped(apply(Contract(lhs, rhs, out), a, b), node.outputs[0].type.shape)
+    return reshaped(apply(Contract(lhs, rhs, out), a, b), node.outputs[0].type.shape)
 
 
 @structural(
@@ -201,7 +207,8 @@ def contract_without_sum(node: Apply) -> Variable | None:
     place = {label: a for a, label in enumerate(op.out)}
     shape = node.outputs[0].type.shape
     operands = [
-        _broadcast(v, shape, [place[k] for k in labels]) for v, labels in zip(node.inputs, (op.lhs, op.rhs), strict=True)
+        broadcasted(v, shape, [place[k] for k in labels])
+        for v, labels in zip(node.inputs, (op.lhs, op.rhs), strict=True)
     ]
     return multiply(*operands)
 

@@ -1,8 +1,8 @@
 """The engine: rules applied bottom-up, in one sweep over the graph in topological order, each node until none fires.
 
-A replacement is itself brought to normal form before its consumers are looked at, so one sweep is enough. Nothing here is
-recursive, and the cost of a node on which no rule fires is a few dictionary look-ups: rules are found by the root operation
-and by what stands directly below it.
+A replacement is itself brought to normal form before its consumers are looked at, so one sweep is enough. Nothing
+here is recursive, and the cost of a node on which no rule fires is a few dictionary look-ups: rules are found by the
+root operation and by what stands directly below it.
 """
 
 from __future__ import annotations
@@ -61,9 +61,11 @@ class RuleSet:
         key = op if isinstance(op, Elementwise) else type(op)
         found = self._found.get(key)
         if found is None:
-            found = [c for k in (op, *type(op).__mro__) for c in self._by_root.get(k, ())] if key is op else [
-                c for k in type(op).__mro__ for c in self._by_root.get(k, ())
-            ]
+            found = (
+                [c for k in (op, *type(op).__mro__) for c in self._by_root.get(k, ())]
+                if key is op
+                else [c for k in type(op).__mro__ for c in self._by_root.get(k, ())]
+            )
             found.sort(key=lambda c: self._order[c[0]])
             self._found[key] = found
             self._numbers[key] = [
@@ -114,7 +116,8 @@ class RuleSet:
 class Engine:
     """One sweep of a rule set over a graph. ``fired`` counts firings by rule; ``log`` says on which lines.
 
-    Nodes older than the serial number ``oldest`` are the user's: they are used again, but get no names and no source lines.
+    Nodes older than the serial number ``oldest`` are the user's: they are used again, but get no names and no source
+    lines.
     """
 
     def __init__(self, rules: RuleSet, interner: Interner, *, strict: bool = False, oldest: int = 0) -> None:
@@ -205,7 +208,11 @@ class Engine:
 
     def _rebuild(self, node: Apply, inputs: tuple[Variable, ...]) -> Apply:
         """The node on other inputs: an equal one that exists, itself where nothing changed, or a new one."""
-        same = all([a is b for a, b in zip(inputs, node.inputs, strict=True)])
+        same = True
+        for a, b in zip(inputs, node.inputs, strict=True):
+            if a is not b:
+                same = False
+                break
         if same and not node.op.pure:
             return node
         op = node.op

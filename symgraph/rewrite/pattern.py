@@ -1,6 +1,7 @@
 """Rules: equations between expressions, and structural rules in code.
 
-An equation is a function of pattern variables that returns ``(left, right)``, both written with the ordinary operations::
+An equation is a function of pattern variables that returns ``(left, right)``, both written with the ordinary
+operations::
 
     @rewrite
     def multiply_by_one(x: Any) -> Sides:
@@ -9,8 +10,8 @@ An equation is a function of pattern variables that returns ``(left, right)``, b
 
 It is called once, on placeholders, and both sides are kept as templates. A template is free of rank, size and dtype: an
 operand of the left side matches whatever stands there, and a number matches a constant of that value, also behind the
-broadcast that the front end puts in. A parameter annotated :data:`Float`, :data:`Integer`, :data:`Boolean` or :data:`Number`
-matches operands of these dtypes only, and one annotated :data:`Scalar` constants only.
+broadcast that the front end puts in. A parameter annotated :data:`Float`, :data:`Integer`, :data:`Boolean` or
+:data:`Number` matches operands of these dtypes only, and one annotated :data:`Scalar` constants only.
 
 The last word or words of the docstring's first line say what the rule promises:
 
@@ -49,7 +50,7 @@ Scalar: TypeAlias = Annotated[Any, "constant"]
 TAGS: Final = ("exact", "real-equal", "reassociates", "widens domain")
 
 
-# -- templates --------------------------------------------------------------------------------------------------------------
+# -- templates ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +78,21 @@ class Call:
 
 Template: TypeAlias = Slot | Number_ | Call
 
-# x + y and y + x are the same bits (a NaN is a NaN); maximum and minimum are not among them, for max(0.0, -0.0) may be either.
+# x + y and y + x are the same bits (a NaN is a NaN); maximum and minimum are not among them, for max(0.0, -0.0) may
+# be either.
 COMMUTATIVE: Final = frozenset(
     OPS[name]
-    for name in """add multiply equal not_equal logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor
-    hypot logaddexp""".split()
+    for name in (
+        *("add", "multiply", "equal", "not_equal", "hypot", "logaddexp"),
+        *("logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor"),
+    )
 )
 # Either operand may come first in a pattern; the sides need not be exchangeable bit by bit.
 _SYMMETRIC: Final = COMMUTATIVE | {OPS["maximum"], OPS["minimum"]}
 
 
 def scalar_value(v: Variable) -> Constant | None:
-    """The 0-d constant that ``v`` is or repeats, if it is one. (Interning turns every uniform constant into this form.)"""
+    """The 0-d constant that ``v`` is or repeats, if it is one. (Interning gives every uniform constant this form.)"""
     while v.owner is not None:
         if type(v.owner.op) is not Broadcast:
             return None
@@ -127,10 +131,7 @@ def matches(template: Template, v: Variable, bound: list[Variable | None], path:
     if node is None or node.op is not template.op:
         return False
     path.append(node)
-    for arg, x in zip(template.args, node.inputs, strict=True):
-        if not matches(arg, x, bound, path):
-            return False
-    return True
+    return all(matches(arg, x, bound, path) for arg, x in zip(template.args, node.inputs, strict=True))
 
 
 def variants(template: Template) -> list[Template]:
@@ -175,7 +176,7 @@ def _template(v: Any, slots: dict[Variable, Slot]) -> Template:
     return Call(v.owner.op, tuple(_template(x, slots) for x in v.owner.inputs))
 
 
-# -- rules ------------------------------------------------------------------------------------------------------------------
+# -- rules -------------------------------------------------------------------------------------------------------------
 
 Result: TypeAlias = "Variable | Sequence[Variable] | None"
 

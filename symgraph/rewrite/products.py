@@ -1,8 +1,10 @@
-"""Products that are finite although their factors are not: the derivatives of what :mod:`symgraph.rewrite.stabilize` repairs.
+"""Products that are finite although their factors are not: the derivatives of what :mod:`symgraph.rewrite.stabilize`
+repairs.
 
-Differentiating ``log(exp(x) / sum(exp(x)))`` as it is written gives products of ``exp(x)``, of reciprocals of sums of it, and of
-reciprocals of quotients of both. They are looked at as a whole, whatever the order in which the factors were multiplied: a
-product is taken apart into factors and divisors, pairs of which have a bounded form, and put together again.
+Differentiating ``log(exp(x) / sum(exp(x)))`` as it is written gives products of ``exp(x)``, of reciprocals of sums of
+it, and of reciprocals of quotients of both. They are looked at as a whole, whatever the order in which the factors
+were multiplied: a product is taken apart into factors and divisors, pairs of which have a bounded form, and put
+together again.
 """
 
 from __future__ import annotations
@@ -290,7 +292,7 @@ def bounded_product(node: Apply) -> Variable | None:
     A sum among the factors is multiplied out where one of its terms becomes bounded by it.
     """
     p = Product(node.outputs[0])
-    if len(p.above) + len(p.below) < 2 or not any([_active(f) for f in p.above]):
+    if len(p.above) + len(p.below) < 2 or not any(map(_active, p.above)):
         return None
     return p.build() if _simplify(p) else _multiplied_out(p)
 

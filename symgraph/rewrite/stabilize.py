@@ -1,8 +1,8 @@
 """Numerical stabilization: what is written naively runs in the form that neither overflows nor cancels.
 
 Most rules here change values on purpose: where the left side overflows, or loses its digits, the right side does not.
-Products that overflow in one factor and underflow in another, as derivatives of such expressions are, have their own module,
-:mod:`symgraph.rewrite.products`.
+Products that overflow in one factor and underflow in another, as derivatives of such expressions are, have their own
+module, :mod:`symgraph.rewrite.products`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _var(*shape: Any, dtype: str = "float64") -> Variable:
     return Variable(tensor_type(dtype, shape), name="x")
 
 
-# -- sigmoid and softplus ---------------------------------------------------------------------------------------------------
+# -- sigmoid and softplus ----------------------------------------------------------------------------------------------
 
 
 @rewrite(level=LEVEL)
@@ -152,7 +152,7 @@ def exp_of_softplus_difference(x: Float) -> Sides:
     return exp(x - softplus(x)), sigmoid(x)
 
 
-# -- exponentials and logarithms --------------------------------------------------------------------------------------------
+# -- exponentials and logarithms ---------------------------------------------------------------------------------------
 
 
 @rewrite(level=LEVEL)
@@ -258,7 +258,7 @@ def reciprocal_of_exp(x: Float) -> Sides:
     return reciprocal(exp(x)), exp(-x)
 
 
-# -- softmax, its logarithm, and the logarithm of a sum of exponentials -------------------------------------------------------
+# -- softmax, its logarithm, and the logarithm of a sum of exponentials ------------------------------------------------
 
 
 def kept_axes(ndim: int, gone: Sequence[int]) -> tuple[int, ...]:
@@ -304,7 +304,9 @@ def _naive_softmax_of_all(x: Variable) -> Variable:
 
 
 @structural(
-    divide, level=LEVEL, examples=lambda: [_naive_softmax(_var(2, 3), 1), _naive_softmax(_var(3), 0), _naive_softmax_of_all(_var(2, 3))]
+    divide,
+    level=LEVEL,
+    examples=lambda: [_naive_softmax(_var(2, 3), 1), _naive_softmax(_var(3), 0), _naive_softmax_of_all(_var(2, 3))],
 )
 def softmax_written_out(node: Apply) -> Variable | None:
     """exp(x) / sum(exp(x)) -> softmax(x)    widens domain"""
@@ -326,7 +328,11 @@ def log_of_softmax(node: Apply) -> Variable | None:
     return apply(LogSoftmax(inner.op.axis), inner.inputs[0])
 
 
-@structural(log, level=LEVEL, examples=lambda: [log(apply(Sum((1,)), exp(_var(2, 3)))), log(apply(Sum((0, 1)), exp(_var(2, 3))))])
+@structural(
+    log,
+    level=LEVEL,
+    examples=lambda: [log(apply(Sum((1,)), exp(_var(2, 3)))), log(apply(Sum((0, 1)), exp(_var(2, 3))))],
+)
 def log_of_sum_of_exp(node: Apply) -> Variable | None:
     """log(sum(exp(x))) -> logsumexp(x)    widens domain"""
     found = sum_of_exp(node.inputs[0])

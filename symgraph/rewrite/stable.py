@@ -12,9 +12,14 @@ from symgraph.rewrite.engine import Engine, RuleSet
 from symgraph.rewrite.products import PRODUCTS
 from symgraph.rewrite.stabilize import STABILIZE
 
+# Whatever else the pipeline does about spelling, a derivative keeps as the user wrote it.
 _SPELLINGS: Final = frozenset(
-    """multiply_by_one divide_by_one subtract_zero multiply_by_minus_one negative_of_negative one_over assertions reshapes
-    broadcasts reshape_of_broadcast elementwise_of_broadcasts elementwise_of_moves reduction_over_ones power_one power_two power_minus_one power_half power_minus_half""".split()
+    (
+        *("multiply_by_one", "divide_by_one", "subtract_zero", "multiply_by_minus_one", "negative_of_negative"),
+        *("one_over", "power_one", "power_two", "power_minus_one", "power_half", "power_minus_half"),
+        *("assertions", "reshapes", "broadcasts", "reshape_of_broadcast", "reduction_over_ones"),
+        *("elementwise_of_broadcasts", "elementwise_of_moves"),
+    )
 )
 # Without one of these in a graph, no rule of stabilization applies.
 _NEEDED: Final = frozenset(("exp", "log", "log1p", "sqrt", "sigmoid", "softplus", "logsumexp"))
@@ -28,13 +33,11 @@ def _rules() -> RuleSet:
 def stable_form(outputs: Sequence[Variable], keep: Sequence[Variable]) -> list[Variable]:
     """``outputs`` with what is unstable in them replaced, as a graph that still depends on each of ``keep``.
 
-    Differentiating the stable form gives stable derivatives to every order; the pipeline brings the expression itself into
-    the same form, so the two share their nodes. What needs no repair stays the same variables.
+    Differentiating the stable form gives stable derivatives to every order; the pipeline brings the expression itself
+    into the same form, so the two share their nodes. What needs no repair stays the same variables.
     """
     graph = Graph(keep, outputs)
     if not any(node.op.name in _NEEDED for node in graph.nodes):
         return list(outputs)
     engine = Engine(_rules(), Interner(), oldest=next(_serial))
     return list(engine.run(graph).outputs)
-
-
