@@ -97,20 +97,32 @@ class _Lowering:
 
     def number(self, e: ix.Expr) -> int:
         """Equal expressions have equal numbers."""
+        e = self.canonical(e)
+        stack = [e]
+        while stack:  # an expression is as deep as the kernel is long
+            top = stack[-1]
+            if top not in self.numbered:
+                args = [] if top.fn in ("index", "reduce") else [self.canonical(a) for a in top.args]
+                waiting = [a for a in args if a not in self.numbered]
+                if waiting:
+                    stack.extend(waiting)
+                    continue
+                self.numbered[top] = self.numbers.setdefault(self.key(top, args), len(self.numbers))
+            stack.pop()
+        return self.numbered[e]
+
+    def canonical(self, e: ix.Expr) -> ix.Expr:
+        """What an access was replaced by; for a root's index, the kernel's."""
         e = ix.resolve(e)
-        e = self.same.get(e, e)
-        known = self.numbered.get(e)
-        if known is not None:
-            return known
-        key: Any
+        return self.same.get(e, e)
+
+    def key(self, e: ix.Expr, args: Sequence[ix.Expr]) -> Any:
         if e.fn in ("index", "reduce"):
-            key = e
-        elif isinstance(e, ix.Access):
-            key = (e.variable, *[self.number(a) for a in e.args])
-        else:
-            key = (e.fn, e.dtype, repr(e.attr) if e.fn == "const" else e.attr, *[self.number(a) for a in e.args])
-        found = self.numbered[e] = self.numbers.setdefault(key, len(self.numbers))
-        return found
+            return e
+        numbers = [self.numbered[a] for a in args]
+        if isinstance(e, ix.Access):
+            return (e.variable, *numbers)
+        return (e.fn, e.dtype, repr(e.attr) if e.fn == "const" else e.attr, *numbers)
 
     def count(self, e: ix.Expr) -> None:
         """Count the uses of each expression below ``e``."""
@@ -196,8 +208,32 @@ class _Lowering:
 
     def value(self, e: ix.Expr, block: _Block) -> ix.Expr:
         """``e`` as a tree over names; statements that it needs are put where they belong."""
-        e = ix.resolve(e)
-        e = self.same.get(e, e)
+        stack, seen = [self.canonical(e)], {self.canonical(e)}
+        order: list[ix.Expr] = []
+        while stack:  # operands first, without recursion
+            top = stack.pop()
+            order.append(top)
+            if top.fn in ("reduce", "guard", "extremum") or isinstance(top, ix.Access):
+                continue  # what these contain is written in blocks of their own
+            for a in map(self.canonical, top.args):
+                if a not in seen and a.args and not self.known(a, block):
+                    seen.add(a)
+                    stack.append(a)
+        made = e
+        for x in reversed(order):
+            made = self.one(x, block)
+        return made
+
+    def known(self, e: ix.Expr, block: _Block) -> ix.Expr | None:
+        number = self.number(e)
+        at: _Block | None = self.place(e, block)
+        while at is not None:
+            if number in at.names:
+                return at.names[number]
+            at = at.parent
+        return None
+
+    def one(self, e: ix.Expr, block: _Block) -> ix.Expr:
         if e.fn == "index":
             return ix.size_value(0) if e in self.units else self.loop_names[e]
         if e.fn == "const":
@@ -210,13 +246,10 @@ class _Lowering:
             )
         if e.fn == "size":
             return self.size(e.attr)
-        number = self.number(e)
-        home = self.place(e, block)
-        at: _Block | None = home
-        while at is not None:
-            if number in at.names:
-                return at.names[number]
-            at = at.parent
+        found = self.known(e, block)
+        if found is not None:
+            return found
+        number, home = self.number(e), self.place(e, block)
         if e.fn == "reduce":
             made = self.reduce(e, home)
         elif e.fn == "extremum":
@@ -229,7 +262,7 @@ class _Lowering:
         elif isinstance(e, ix.Access):
             made = self.load(e, home)
         else:
-            args = tuple(self.value(a, home) for a in e.args)
+            args = tuple(self.one(self.canonical(a), home) for a in e.args)
             made = ix.Expr(e.fn, args, e.dtype, e.attr, frozenset())
         if made.fn not in ("name", "const") and (self.counts.get(number, 1) > 1 or home is not block or _deep(made)):
             made = self.let(made, home)
@@ -246,8 +279,7 @@ class _Lowering:
         shape = v.type.shape
         total: ix.Expr = ix.size_value(0)
         for k, e in enumerate(index):
-            e = ix.resolve(e)
-            e = self.same.get(e, e)
+            e = self.canonical(e)
             if e in self.skip or (shape[k] == 1 and e.fn in ("index", "const")):
                 continue
             term = ix.as_index(e) * ix.size_value(product(shape[k + 1 :]))

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from symgraph.graph import Apply, Graph, Variable, interning
 from symgraph.op import Op, apply
 from symgraph.ops.contract import Contract
-from symgraph.ops.elementwise import Accumulate, add, multiply
+from symgraph.ops.elementwise import Accumulate, Cast, Elementwise, add, multiply
 from symgraph.ops.shape import Broadcast, Transpose
 from symgraph.passes import Context
+from symgraph.passes.fuse import moves_only
 from symgraph.passes.library import ContractAdd, library_call
 from symgraph.source import attributed_to
 from symgraph.types import Size
@@ -91,12 +92,17 @@ def _spread(x: Variable, labels: Sequence[int], out: Sequence[int], shape: tuple
 def _chain(node: Apply, args: Sequence[Variable], uses: dict[Variable, int]) -> Variable:
     """A sum as a chain: first what is not a product, in its order, then each product into the buffer of the sum."""
     products: list[Variable] = []
+    others: list[Variable] = []
     total: Variable | None = None
     for x, old in zip(args, node.inputs, strict=True):
         if x.owner is not None and isinstance(x.owner.op, Contract) and uses[old] == 1:
             products.append(x)
         else:
-            total = x if total is None else add(total, x)
+            others.append(x)
+    if not products and all(x.owner is None or _pointwise(x.owner) for x in others):
+        return apply(Accumulate(), *others)  # fuses into one loop, which needs no buffer for any of them
+    for x in others:
+        total = x if total is None else add(total, x)
     for x in products:
         assert x.owner is not None
         contract: Op = x.owner.op
@@ -108,6 +114,10 @@ def _chain(node: Apply, args: Sequence[Variable], uses: dict[Variable, int]) -> 
             total = add(total, x)
     assert total is not None
     return total
+
+
+def _pointwise(node: Apply) -> bool:
+    return isinstance(node.op, Elementwise | Cast | Accumulate) or moves_only(node.op)
 
 
 def _fresh(total: Variable, args: Sequence[Variable], uses: dict[Variable, int], node: Apply) -> bool:

@@ -22,8 +22,8 @@ from symgraph.op import Op
 from symgraph.passes.library import LibraryCall, library_call
 from symgraph.types import Size
 
-MAX_NODES = 64
-"""Nodes fused into one kernel: more would make compile time grow faster than the graph."""
+MAX_WEIGHT = 1024
+"""What is fused into one kernel at most (see :func:`weight`): compile time grows faster than the kernel."""
 CHEAP = 4
 """FLOPs per element up to which computing again is no dearer than loading."""
 
@@ -55,6 +55,7 @@ class Kernel:
     nodes: list[Apply]
     depth: int
     flops: int = 0
+    weight: int = 0
 
     @property
     def mergeable(self) -> bool:
@@ -85,7 +86,14 @@ class _Use:
 
 def flops(op: Op) -> int:
     """FLOPs per element of the output's (for a reduction: the input's) space."""
-    return getattr(op, "flops", 1)
+    found: int = getattr(op, "flops", 1)
+    return found
+
+
+def weight(op: Op) -> int:
+    """What compiling one use of ``op`` costs, relative to an addition: a transcendental function is many instructions."""
+    n = flops(op)
+    return n if n <= CHEAP else 2 * n
 
 
 def moves_only(op: Op) -> bool:
@@ -151,7 +159,9 @@ class _Fuser:
         x = node.inputs[0].type if node.inputs else None
         leading = bool(axes) and x is not None and axes is not None and axes != tuple(range(x.ndim - len(axes), x.ndim))
         root = Root(node, node.outputs, indices, (), leading and not node.op.name.startswith(("arg", "max_and")))
-        self.kernel_of[root] = kernel = Kernel(self.position[node], [root], [node], rank, flops(node.op))
+        self.kernel_of[root] = kernel = Kernel(
+            self.position[node], [root], [node], rank, flops(node.op), weight(node.op)
+        )
         root.values = self.lower(node, indices, root, indices)
         self.steps.append(kernel)
         self.load_all(node.outputs)
@@ -207,6 +217,7 @@ class _Fuser:
                     made[key] = self.lower(node, use.access.args, use.root, use.access.scope)
                     kernel.nodes.append(node)
                     kernel.flops += flops(node.op)
+                    kernel.weight += weight(node.op)
                 use.access.target = made[key][k]
 
     def key(self, index: Sequence[ix.Expr]) -> tuple[int, ...]:
@@ -226,10 +237,10 @@ class _Fuser:
         (v,) = node.outputs
         uses = self.uses[v]
         contexts = {(id(u.root), self.key(u.access.args)): u for u in uses}
+        if any(self.kernel_of[u.root].weight + weight(op) > MAX_WEIGHT for u in contexts.values()):
+            return False
         if moves_only(op) and len(contexts) <= 8:
             return True
-        if any(len(self.kernel_of[u.root].nodes) >= MAX_NODES for u in contexts.values()):
-            return False
         axes = reduced_axes(op)
         if axes is not None:
             # Computed once per iteration of outer loops only: not inside the loops that use it.
@@ -315,7 +326,7 @@ def merge(steps: Sequence[Step]) -> list[Step]:
 
 
 def _join(a: Step | None, b: Kernel) -> bool:
-    if not isinstance(a, Kernel) or not a.mergeable or len(a.nodes) + len(b.nodes) > MAX_NODES:
+    if not isinstance(a, Kernel) or not a.mergeable or a.weight + b.weight > MAX_WEIGHT:
         return False
     full = a.roots[0].shape == b.roots[0].shape == a.shape
     depth = 0
@@ -334,7 +345,8 @@ def _join(a: Step | None, b: Kernel) -> bool:
                     break
                 same += 1
             depth = min(depth, same)
-    if depth == 0 or (not full and not linked):
+    scalars = full and not a.shape  # such as what is computed from the result of a full reduction
+    if (depth == 0 and not scalars) or (not full and not linked):
         return False
     if depth < max(len(a.roots[0].shape), len(b.roots[0].shape)) and not _long_rows(a, b, depth):
         return False
@@ -342,6 +354,7 @@ def _join(a: Step | None, b: Kernel) -> bool:
     a.roots += b.roots
     a.nodes += b.nodes
     a.flops += b.flops
+    a.weight += b.weight
     return True
 
 

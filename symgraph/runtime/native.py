@@ -336,6 +336,13 @@ class NativeProgram:
         state.plans[values] = plan
         state.runtime.link(state.address, int(words.ctypes.data))
 
+    def forget_plans(self) -> None:
+        """Drop all plans. Calls that are under way go on: they have what they need from theirs."""
+        state = self._state
+        state.words[Function.PLAN] = 0
+        state.plans.clear()
+        state.keep[:] = [k for k in state.keep if not isinstance(k, InstalledPlan)]
+
     def free(self) -> None:
         """Give back the memory that is kept for the next call. The program stays usable."""
         self._state.runtime.release(self._state.address)

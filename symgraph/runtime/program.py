@@ -28,6 +28,8 @@ from symgraph.types import Atom, Dim, Size
 
 GRAIN = 30_000.0
 """Nanoseconds of work below which waking another thread costs more than it saves."""
+MAX_PLANS = 512
+"""Sets of sizes whose plans a program keeps."""
 GEMM_GRAIN = 1e6
 """FLOPs of a matrix product below which one thread does it."""
 
@@ -219,6 +221,7 @@ class Executable:
             returns=0 if single else list(range(len(self.returned))),
             slow=self._slow,
             failed=self._failed,
+            keep=tuple(self.constants.values()),
         )
         self.entry: Callable[..., Any] = self.native.entry
 
@@ -248,6 +251,7 @@ class Executable:
             self._word(v)
             for size in v.type.shape:
                 self._word(size)
+        self.constants = {v: np.ascontiguousarray(v.data) for v in frame.words if isinstance(v, Constant)}
         self.table = np.array(rows, np.int64).reshape(-1, 5)
         self.argwords = np.array(argwords, np.int32)
         # Sizes that arguments determine: a slot for each axis whose size is not an int.
@@ -300,7 +304,6 @@ class Executable:
             check.verify(env)
         template = np.zeros(max(1, len(self.frame.words)), np.int64)
         relocations: list[int] = []
-        keep: list[Any] = []
         arena_buffers = [b for b in program.memory.buffers if not b.output]
         sizes = [resolve(b.size, env) for b in arena_buffers]
         offsets, arena = assign_offsets([(b.first, b.last, n) for b, n in zip(arena_buffers, sizes, strict=True)])
@@ -310,9 +313,7 @@ class Executable:
                 template[word] = where[key]
                 relocations.append(word)
             elif isinstance(key, Constant):
-                data = np.ascontiguousarray(key.data)
-                keep.append(data)
-                template[word] = data.ctypes.data
+                template[word] = self.constants[key].ctypes.data
             elif isinstance(key, _Choice):
                 template[word] = choices(key.call, env, program.threads)[key.what]
             elif isinstance(key, tuple):
@@ -334,8 +335,11 @@ class Executable:
             env, arena, where, sum(resolve(v.type.size, env) * v.type.dtype.itemsize for v in program.memory.of)
         )
         with self._lock:
+            if len(program.plans) >= MAX_PLANS:
+                self.native.forget_plans()
+                program.plans.clear()
             if dims not in program.plans:
-                self.native.install_plan(dims, template, arena, relocations, release_gil=not quick, keep=tuple(keep))
+                self.native.install_plan(dims, template, arena, relocations, release_gil=not quick)
                 program.plans[dims] = made
             program.last_plan = made
         return made
