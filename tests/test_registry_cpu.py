@@ -6,7 +6,7 @@ dtype that they accept, empty, and without axes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,7 +69,7 @@ def layouts(arrays: Sequence[NDArray[Any]]) -> dict[str, list[NDArray[Any]]]:
     def fortran(a: NDArray[Any]) -> NDArray[Any]:
         return np.array(a, order="F")
 
-    kinds = {
+    kinds: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
         "C": np.array,
         "Fortran": fortran,
         "strided": strided,

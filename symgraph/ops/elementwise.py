@@ -135,10 +135,23 @@ class Elementwise(Op):
             Sample(self, tuple(a[0, 0] for a in map(np.asarray, arrays)), floats),
         ]
 
+    def takes(self, dtypes: tuple[np.dtype[Any], ...]) -> bool:
+        """Whether operands of these dtypes need no conversion."""
+        try:
+            return self.resolve(dtypes)[:-1] == dtypes
+        except DTypeError:
+            return False
+
     def __call__(self, *operands: TensorLike) -> Variable:
         """Apply to operands of NumPy's kinds: they are cast to NumPy's result dtype and broadcast."""
         if len(operands) != self.arity:
             raise DTypeError(f"{self.name} takes {self.arity} operands, got {len(operands)}")
+        first = operands[0]
+        if isinstance(first, Variable) and all(isinstance(x, Variable) and x.type == first.type for x in operands):
+            # What derivative rules mostly do: one type, and an op that takes it as it is.
+            dtypes = (first.type.dtype,) * self.arity
+            if self.takes(dtypes):
+                return apply(self, *operands)  # type: ignore[arg-type]
         # A Python number has no dtype of its own and adapts to the others (NumPy 2's promotion).
         kinds = tuple(type(x) if type(x) in (int, float) else None for x in operands)
         if all(kinds):
