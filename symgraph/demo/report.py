@@ -20,7 +20,8 @@ def interactive() -> bool:
 def heading(text: str) -> None:
     """A title, in bold where the terminal can."""
     bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else ("", "")
-    print(f"\n{bold}{text}{plain}\n{'─' * len(text)}")
+    rule = "─" if (sys.stdout.encoding or "").lower().startswith("utf") else "-"
+    print(f"\n{bold}{text}{plain}\n{rule * len(text)}")
 
 
 def table(rows: Iterable[tuple[str, ...]], left: int = 1) -> str:
