@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from symgraph import index as ix
 from symgraph.graph import Variable
 from symgraph.loop import ir
+from symgraph.loop.axes import analyse
 from symgraph.loop.ir import Assign, Check, Declare, For, If, Let, LoopKernel, Param, Store
 from symgraph.passes.fuse import Kernel, Root
 from symgraph.types import Size, product
@@ -56,16 +56,14 @@ class _Lowering:
         self.bindings: list[Variable | Size | np.generic] = []
         self.serials: dict[str, int] = {}
         self.codes = 0
-        self.same: dict[ix.Expr, ix.Expr] = {}  # a root's index -> the kernel's
-        self.skip: set[ix.Expr] = set()  # indices that are folded into the next axis
-        self.units: set[ix.Expr] = set()  # indices of axes of size 1: always 0
-        self.extents: dict[ix.Expr, Size] = {}
+        self.axes = analyse(kernel)
+        self.same = self.axes.same
+        self.extents = self.axes.extents
         self.loop_names: dict[ix.Expr, ix.Expr] = {}
         self.numbers: dict[Any, int] = {}
         self.numbered: dict[ix.Expr, int] = {}
         self.counts: dict[int, int] = {}
         self.parallel: Size = 1
-        self.work: list[Size] = [1]
 
     # -- parameters and names -----------------------------------------------------------------------------------------
 
@@ -136,67 +134,7 @@ class _Lowering:
 
     def live(self, indices: Iterable[ix.Expr]) -> list[ix.Expr]:
         """Those that become loops of their own."""
-        return [i for i in indices if i not in self.skip and i not in self.units]
-
-    # -- coalescing ---------------------------------------------------------------------------------------------------
-
-    def coalesce(self) -> None:
-        """Find neighbouring indices that every access uses as neighbours: they become one loop."""
-        accesses: list[tuple[tuple[ix.Expr, ...], tuple[Size, ...]]] = []  # index, and shape of what is indexed
-        taken: set[ix.Expr] = set()  # used as a value, or in arithmetic
-        groups: list[tuple[ix.Expr, ...]] = []
-        seen: set[ix.Expr] = set()
-        stack: list[ix.Expr] = []
-        common = self.kernel.roots[0].indices[: self.kernel.depth]
-        groups.append(common)
-        for r in self.kernel.roots:
-            self.work.append(product(r.shape))
-            self.same.update(zip(r.indices[: self.kernel.depth], common, strict=False))
-            groups.append(r.indices[self.kernel.depth :])
-            self.extents.update(zip(r.indices, r.shape, strict=True))
-            if r.write is None:
-                accesses.append((tuple(self.same.get(i, i) for i in r.indices), r.shape))
-                stack.extend(r.values)
-            else:
-                accesses.append((tuple(ix.resolve(e) for e in r.values[:-1]), r.variables[0].type.shape))
-                stack.append(r.values[-1])
-        stack.extend(e for index, _ in accesses for e in index if e.fn != "index")
-        while stack:
-            e = ix.resolve(stack.pop())
-            if e in seen:
-                continue
-            seen.add(e)
-            if e.fn == "index":
-                taken.add(self.same.get(e, e))
-            elif isinstance(e, ix.Access):
-                entries = tuple(ix.resolve(a) for a in e.args)
-                accesses.append((tuple(self.same.get(a, a) for a in entries), e.variable.type.shape))
-                stack.extend(a for a in entries if a.fn != "index")
-            else:
-                if e.fn == "reduce":
-                    _, indices, sizes = e.attr
-                    self.work.append(product((*sizes, *[self.extents.get(i, 1) for i in e.free])))
-                    self.extents.update(zip(indices, sizes, strict=True))
-                    if e.attr[0] not in ("argmax", "argmin"):
-                        groups.append(indices)
-                stack.extend(e.args)
-        self.units.update(i for i, n in self.extents.items() if n == 1)
-        compact = [_without_units(index, shape) for index, shape in accesses]
-        groups = [tuple(i for i in group if i not in self.units) for group in groups]
-        fixed = self.kernel.roots[0].accumulates
-        for number, group in enumerate(groups):
-            for x, y in pairwise(group):
-                if x in taken or y in taken or (fixed and number == 0):
-                    continue
-                if all(_neighbours(index, shape, x, y, self.extents[y]) for index, shape in compact):
-                    self.skip.add(x)
-        for group in groups:
-            extent: Size = 1
-            for x in group:
-                extent = extent * self.extents[x]
-                if x not in self.skip:
-                    self.extents[x] = extent
-                    extent = 1
+        return [i for i in indices if i not in self.axes.folded and i not in self.axes.units]
 
     # -- values -------------------------------------------------------------------------------------------------------
 
@@ -208,23 +146,24 @@ class _Lowering:
 
     def value(self, e: ix.Expr, block: _Block) -> ix.Expr:
         """``e`` as a tree over names; statements that it needs are put where they belong."""
-        stack, seen = [self.canonical(e)], {self.canonical(e)}
-        order: list[ix.Expr] = []
-        while stack:  # operands first, without recursion
-            top = stack.pop()
-            order.append(top)
-            if top.fn in ("reduce", "guard", "extremum") or isinstance(top, ix.Access):
-                continue  # what these contain is written in blocks of their own
-            for a in map(self.canonical, top.args):
-                if a not in seen and a.args and not self.known(a, block):
-                    seen.add(a)
-                    stack.append(a)
-        made = e
-        for x in reversed(order):
-            made = self.one(x, block)
-        return made
+        e = self.canonical(e)
+        stack = [e]
+        visited: set[ix.Expr] = set()
+        while stack:  # operands first, without recursion: an expression is as deep as the kernel is long
+            top = stack[-1]
+            # What reductions, branches and indices contain is written in blocks of their own.
+            closed = top.fn in ("reduce", "guard", "extremum") or isinstance(top, ix.Access)
+            if not closed and top not in visited:
+                visited.add(top)
+                waiting = [a for a in map(self.canonical, top.args) if a.args and a not in visited]
+                stack.extend(a for a in waiting if self.known(a, block) is None)
+                if stack[-1] is not top:
+                    continue
+            self.one(stack.pop(), block)
+        return self.one(e, block)
 
     def known(self, e: ix.Expr, block: _Block) -> ix.Expr | None:
+        """What ``e`` was written as before, where that can be seen from ``block``."""
         number = self.number(e)
         at: _Block | None = self.place(e, block)
         while at is not None:
@@ -234,8 +173,9 @@ class _Lowering:
         return None
 
     def one(self, e: ix.Expr, block: _Block) -> ix.Expr:
+        """:meth:`value`, of an expression whose operands are written already."""
         if e.fn == "index":
-            return ix.size_value(0) if e in self.units else self.loop_names[e]
+            return ix.size_value(0) if e in self.axes.units else self.loop_names[e]
         if e.fn == "const":
             return (
                 e
@@ -280,7 +220,7 @@ class _Lowering:
         total: ix.Expr = ix.size_value(0)
         for k, e in enumerate(index):
             e = self.canonical(e)
-            if e in self.skip or (shape[k] == 1 and e.fn in ("index", "const")):
+            if e in self.axes.folded or (shape[k] == 1 and e.fn in ("index", "const")):
                 continue
             term = ix.as_index(e) * ix.size_value(product(shape[k + 1 :]))
             total = total + term
@@ -404,7 +344,6 @@ class _Lowering:
     # -- kernels ------------------------------------------------------------------------------------------------------
 
     def run(self) -> Lowered:
-        self.coalesce()
         for r in self.kernel.roots:
             for e in r.values:
                 self.count(e)
@@ -419,7 +358,7 @@ class _Lowering:
             )
             self.loops(common, top, self.roots, outermost=True, innermost=single)
         loops = LoopKernel(list(self.params.values()), top.body)
-        return Lowered(loops, self.bindings, self.parallel, tuple(dict.fromkeys(self.work)))
+        return Lowered(loops, self.bindings, self.parallel, tuple(dict.fromkeys(self.axes.work)))
 
     def loops(
         self,
@@ -541,19 +480,6 @@ def _serialize(body: Sequence[ir.Statement]) -> None:
             s.kind = "serial"
         if isinstance(s, For) and s.index.startswith("k"):
             _serialize(s.body)
-
-
-def _without_units(index: tuple[ix.Expr, ...], shape: tuple[Size, ...]) -> tuple[tuple[ix.Expr, ...], tuple[Size, ...]]:
-    """An access without the axes of size 1, where nothing is indexed."""
-    kept = [(e, s) for e, s in zip(index, shape, strict=True) if s != 1 or e.fn not in ("index", "const")]
-    return tuple(e for e, _ in kept), tuple(s for _, s in kept)
-
-
-def _neighbours(access: tuple[ix.Expr, ...], shape: tuple[Size, ...], x: ix.Expr, y: ix.Expr, extent: Size) -> bool:
-    """Whether an access uses neither index, or both side by side and the whole of the second axis."""
-    at = [k for k, e in enumerate(access) if e is x]
-    after = [k for k, e in enumerate(access) if e is y]
-    return (not at and not after) or (len(at) == 1 and after == [at[0] + 1] and shape[after[0]] == extent)
 
 
 def _call(fn: str, *args: ix.Expr, dtype: np.dtype[Any] | None = None) -> ix.Expr:

@@ -91,7 +91,7 @@ def flops(op: Op) -> int:
 
 
 def weight(op: Op) -> int:
-    """What compiling one use of ``op`` costs, relative to an addition: a transcendental function is many instructions."""
+    """What compiling one use of ``op`` costs, relative to an addition."""
     n = flops(op)
     return n if n <= CHEAP else 2 * n
 
