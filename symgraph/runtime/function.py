@@ -26,17 +26,15 @@ from symgraph.errors import (
 from symgraph.graph import Apply, Constant, Graph, SharedVariable, Variable, leaves
 from symgraph.op import TensorLike, as_variable
 from symgraph.ops.elementwise import StopGradient
-from symgraph.ops.shape import AssertShape, Reshape
-from symgraph.passes.fuse import reduced_axes
 from symgraph.pipeline import Trace, run_pipeline
+from symgraph.runtime.checks import agree, describe_difference, size_checks
 from symgraph.runtime.interpreter import interpret
-from symgraph.runtime.program import Executable, Program, SizeCheck, build, lines
+from symgraph.runtime.program import Executable, Program, build
 from symgraph.runtime.sizes import as_array, label
 from symgraph.substitute import substitute
-from symgraph.types import product, unify
+from symgraph.types import unify
 
 TARGETS = ("cpu", "numpy")
-EXTREMA = ("max", "min", "arg_max", "arg_min", "max_and_argmax")
 
 
 def function(
@@ -401,37 +399,6 @@ def _needed(outputs: Sequence[Variable], inputs: Sequence[Variable]) -> tuple[Sh
     return tuple(shared)
 
 
-def size_checks(graph: Graph) -> list[SizeCheck]:
-    """What the graph states about sizes that only a call can verify."""
-    checks = []
-    for node in graph.nodes:
-        (x, *_), (out, *_) = (node.inputs or (None,)), node.outputs
-        if x is None:
-            continue
-        if isinstance(node.op, AssertShape):
-            for axis, (got, wanted) in enumerate(zip(x.type.shape, out.type.shape, strict=True)):
-                if got != wanted:
-                    message = (
-                        f"sizes on axis {axis} of {x.name or x.type} differ: {got} = {{got}}, {wanted} = {{wanted}}"
-                    )
-                    checks.append(SizeCheck(got, wanted, f"{message}  {_escaped(lines([node]))}"))
-        elif isinstance(node.op, Reshape) and x.type.size != product(out.type.shape):
-            message = f"reshape: {x.type} of {{got}} elements does not fit into {list(out.type.shape)} of {{wanted}}"
-            checks.append(SizeCheck(x.type.size, product(out.type.shape), f"{message}  {_escaped(lines([node]))}"))
-        elif node.op.name in EXTREMA:
-            for axis in reduced_axes(node.op) or ():
-                if not isinstance(x.type.shape[axis], int):
-                    message = f"{node.op.name} of no elements: axis {axis} of {x.name or x.type} has size {{got}}"
-                    checks.append(
-                        SizeCheck(x.type.shape[axis], 1, f"{message}  {_escaped(lines([node]))}", at_least=True)
-                    )
-    return checks
-
-
-def _escaped(text: str) -> str:
-    return text.replace("{", "{{").replace("}", "}}")
-
-
 def _own_outputs(graph: Graph) -> Graph:
     """The graph with outputs that are computed, each by itself: an input, a constant or a second use is copied."""
     seen: set[Variable] = set(graph.inputs)
@@ -442,28 +409,6 @@ def _own_outputs(graph: Graph) -> Graph:
         seen.add(v)
         outputs.append(v)
     return Graph(graph.inputs, outputs)
-
-
-def agree(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    """Whether compiled and reference values are equal up to what reordered sums and other approximations explain."""
-    if a.dtype != b.dtype or a.shape != b.shape:
-        return False
-    if a.dtype.kind != "f":
-        return bool(np.array_equal(a, b))
-    tolerance = {2: 2e-2, 4: 2e-4, 8: 1e-8}[a.dtype.itemsize]
-    scale = float(np.max(np.abs(b[np.isfinite(b)]), initial=0.0)) if b.size else 0.0
-    return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance * scale, equal_nan=True))
-
-
-def describe_difference(a: NDArray[Any], b: NDArray[Any]) -> str:
-    """The place and values of the largest difference."""
-    if a.dtype != b.dtype or a.shape != b.shape:
-        return f"{a.dtype}{list(a.shape)} and {b.dtype}{list(b.shape)}"
-    with np.errstate(all="ignore"):
-        far = np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64))
-    far = np.where(np.isnan(far), np.where(np.isnan(a) == np.isnan(b), 0, np.inf), far) if a.dtype.kind == "f" else far
-    at = np.unravel_index(int(np.argmax(far)), far.shape) if far.size else ()
-    return f"at {[int(k) for k in at]}: {a[at]!r} and {b[at]!r}"
 
 
 _evaluated: OrderedDict[tuple[Any, ...], Function] = OrderedDict()

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from symgraph import source
 from symgraph.emit.python import emit
 from symgraph.errors import IndexRangeError, SizeError
-from symgraph.graph import Apply, Constant, Graph, Variable
+from symgraph.graph import Constant, Graph, Variable
 from symgraph.loop.lower import Lowered, lower
 from symgraph.passes.fuse import Kernel, Step, fuse
 from symgraph.passes.library import LibraryCall
 from symgraph.passes.memory import Buffer, MemoryPlan, assign_offsets, plan_memory
+from symgraph.runtime.checks import SizeCheck, lines
 from symgraph.runtime.sizes import Env, bind_sizes, resolve, settle
 from symgraph.types import Atom, Dim, Size
 
@@ -32,22 +32,6 @@ MAX_PLANS = 512
 """Sets of sizes whose plans a program keeps."""
 GEMM_GRAIN = 1e6
 """FLOPs of a matrix product below which one thread does it."""
-
-
-@dataclass(frozen=True)
-class SizeCheck:
-    """What the graph states about a size, checked when it is known: that it equals another, or is that at least."""
-
-    got: Size
-    wanted: Size
-    message: str
-    at_least: bool = False
-
-    def verify(self, env: Env) -> None:
-        """Raise :class:`~symgraph.errors.SizeError` where the numbers do not hold what the graph states."""
-        got, wanted = resolve(self.got, env), resolve(self.wanted, env)
-        if got < wanted if self.at_least else got != wanted:
-            raise SizeError(self.message.format(got=got, wanted=wanted))
 
 
 @dataclass(eq=False)
@@ -383,11 +367,6 @@ def choices(call: LibraryCall, env: Mapping[Atom, int], threads: int) -> dict[st
         return {"split": Split.BATCH, "extent": outer, "chunks": 1}
     split, extent = max(((Split.ROWS, m), (Split.COLUMNS, n), (Split.BATCH, outer)), key=lambda s: s[1])
     return {"split": split, "extent": extent, "chunks": min(parts, extent)}
-
-
-def lines(nodes: Sequence[Apply]) -> str:
-    """The user's lines of nodes."""
-    return source.show(frozenset().union(*[n.sources for n in nodes]))
 
 
 def step_cost(s: ProgramStep, env: Mapping[Atom, int]) -> float:
