@@ -1,7 +1,7 @@
 """Print the lowest versions that pyproject.toml admits for the run-time and demo dependencies, as pip constraints."""
 
+import platform
 import re
-import sys
 import tomllib
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def lowest(requirements: list[str]) -> list[str]:
 
 def main() -> None:
     # NumPy 2.0 and SciPy 1.13 have wheels for no later Python than 3.12, Numba 0.62 for none later than 3.13.
-    if sys.version_info[:2] != (3, 11):
+    if platform.python_version_tuple()[:2] != ("3", "11"):
         raise SystemExit("The lowest versions are tested on Python 3.11: make lowest PYTHON=python3.11")
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
     print("\n".join(lowest(project["dependencies"] + project["optional-dependencies"]["demo"])))
