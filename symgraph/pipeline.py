@@ -23,6 +23,7 @@ from symgraph.passes.decompose import decompose
 from symgraph.passes.fold import fold
 from symgraph.passes.intern import intern
 from symgraph.passes.rules import apply_rules
+from symgraph.passes.sizes import sizes
 from symgraph.rewrite.canonicalize import CANONICALIZE, EXACT, SPELLINGS
 from symgraph.rewrite.products import products_of
 from symgraph.rewrite.stabilize import STABILIZE
@@ -62,6 +63,7 @@ def specialize(graph: Graph, context: Context) -> Graph:
 
 GRAPH_PASSES: Final[tuple[Pass, ...]] = (
     Pass(intern, "first, so that every later pass does its work once for equal expressions, on a copy of its own"),
+    Pass(sizes, "before the rules, which compare types; statements about sizes would stand in their way"),
     Pass(fold, "before the rules, which look for numbers"),
     Pass(canonicalize, "before the rules that look for larger forms, so that they need to know one spelling only"),
     Pass(stabilize, "before anything is decomposed: it looks for softmax and its kin as the user wrote them"),

@@ -44,7 +44,7 @@ def concatenate_in_groups(node: Apply) -> Variable | None:
 DECOMPOSE: Final[tuple[Rule, ...]] = tuple(RULES[_first:])
 # What these undo is left alone from here on.
 _UNDOING: Final = frozenset(("concatenates", "accumulate_of_few"))
-AFTERWARDS: Final[tuple[Rule, ...]] = DECOMPOSE + tuple(r for r in CANONICALIZE if r.name not in _UNDOING)
+AFTERWARDS: Final[tuple[Rule, ...]] = tuple(r for r in CANONICALIZE if r.name not in _UNDOING)
 
 
 def decompose(graph: Graph, context: Context) -> Graph:
@@ -53,4 +53,4 @@ def decompose(graph: Graph, context: Context) -> Graph:
         hasattr(node.op, "decompose") or (isinstance(node.op, Concatenate) and len(node.inputs) > _LONGEST)
         for node in graph.nodes
     )
-    return apply_rules(graph, context, AFTERWARDS) if needed else graph
+    return apply_rules(graph, context, AFTERWARDS, always=DECOMPOSE) if needed else graph

@@ -12,14 +12,15 @@ from symgraph.rewrite.pattern import Rule
 
 
 @lru_cache(maxsize=64)
-def rule_set(rules: tuple[Rule, ...], levels: frozenset[str]) -> RuleSet:
-    """The rules whose levels are on, indexed."""
-    return RuleSet(r for r in rules if r.level in levels)
+def rule_set(rules: tuple[Rule, ...], levels: frozenset[str], always: tuple[Rule, ...]) -> RuleSet:
+    """``always``, and the rules whose levels are on, indexed."""
+    return RuleSet([*always, *(r for r in rules if r.level in levels)])
 
 
-def apply_rules(graph: Graph, context: Context, rules: Sequence[Rule]) -> Graph:
-    """One sweep of ``rules`` over the graph."""
-    engine = Engine(rule_set(tuple(rules), context.levels), context.interner, strict=context.strict)
+def apply_rules(graph: Graph, context: Context, rules: Sequence[Rule], always: Sequence[Rule] = ()) -> Graph:
+    """One sweep over the graph, of ``rules`` as far as their levels are on, and of ``always``."""
+    found = rule_set(tuple(rules), context.levels, tuple(always))
+    engine = Engine(found, context.interner, strict=context.strict)
     out = engine.run(graph)
     context.fired.update(engine.fired)
     context.log.extend(engine.log)
