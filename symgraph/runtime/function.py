@@ -325,10 +325,19 @@ def _restore(state: Any, n_inputs: int, n_outputs: int, form: str, options: dict
     return Function(inputs[:n_inputs], wanted, updates or None, **options)
 
 
+def _references() -> int:
+    """What ``sys.getrefcount`` says of an array that one local variable holds: it differs between releases of Python."""
+    array = np.empty(0)
+    return sys.getrefcount(array)
+
+
+_ALONE = _references()
+
+
 def _spare(s: SharedVariable) -> NDArray[Any]:
     """A buffer for the new value of ``s``: the one before last, unless a call in another thread still reads it."""
-    spare = s.spare
-    if spare is None or sys.getrefcount(spare) > 3:
+    spare, s.spare = s.spare, None
+    if spare is None or sys.getrefcount(spare) > _ALONE:
         spare = np.empty_like(s._value, order="C")
     return spare
 
