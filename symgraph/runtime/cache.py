@@ -29,7 +29,6 @@ import tempfile
 import threading
 from collections.abc import Iterable, Sequence
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -60,14 +59,13 @@ def default_directory() -> Path | None:
 def fingerprint() -> str:
     """Return what a kernel's object code depends on beside its source."""
     parts = [target_key()]
-    for distribution in ("numba", "llvmlite"):
-        try:
-            parts.append(f"{distribution} {version(distribution)}")
-        except PackageNotFoundError:  # not installed the usual way; the sources below still tell versions apart
-            parts.append(f"{distribution} unknown")
     emit = Path(__file__).resolve().parent.parent / "emit"
     files = [emit / "numba_cpu.py", emit / "numba_target.py"]
+    # Versions by the files that state them: importlib.metadata takes longer to import than all kernels to load.
     # find_spec of a top-level package imports nothing.
+    for package in ("numba", "llvmlite"):
+        spec = find_spec(package)
+        files += [Path(location) / "_version.py" for location in spec.submodule_search_locations or ()] if spec else []
     spec = find_spec("symgraph_kernels")
     for location in spec.submodule_search_locations or () if spec is not None else ():
         files += sorted((Path(location) / "cpu").glob("*.py"))
@@ -75,7 +73,7 @@ def fingerprint() -> str:
     # checkout.
     for file in files:
         with contextlib.suppress(OSError):
-            parts.append(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}")
+            parts.append(f"{file.parent.name}/{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}")
     return "\n".join(parts)
 
 

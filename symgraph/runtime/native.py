@@ -267,7 +267,7 @@ class NativeProgram:
             slow=slow,
             failed=failed,
             scratch=max([1, *(int(n) for n in table[:, 1]), *(len(o.sizes) for o in outputs)]),
-            chunk_words=np.unique(table[:, 4]),
+            chunk_words=np.array(sorted({int(n) for n in table[:, 4]}), np.int64),  # np.unique imports numpy.ma
             keep=list(keep),
         )
         self.ndims = _check(state, table, np.asarray(argwords))

@@ -130,7 +130,8 @@ def _cython_blas() -> ModuleType:
 
 
 def _load_alone(name: str, path: str) -> ModuleType:
-    importlib.import_module("scipy")  # makes the library's own folder known, on some platforms
+    if sys.platform == "win32":
+        importlib.import_module("scipy")  # makes the library's own folder known; elsewhere the module names it itself
     loader = importlib.machinery.ExtensionFileLoader(name, path)
     spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     if spec is None:
