@@ -235,3 +235,8 @@ def test_scipy_can_be_imported_before_and_after() -> None:
     for argument in ("first", "last"):
         done = subprocess.run([sys.executable, "-c", lines, argument], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_addresses_without_the_library_of_a_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blas, "_wheel_library", lambda: None)
+    assert blas._address("dgemm") != 0

@@ -12,7 +12,8 @@ BLAS's 32-bit integers hold.
     addresses = load(ir_text(), NAMES)     # compile and link: any means will do
     table_address("f64")                   # for Gemm.TABLE: addresses of BLAS functions
 
-BLAS functions are taken by address from scipy.linalg.cython_blas, whatever library is behind it.
+BLAS functions are taken by address from the OpenBLAS of SciPy's wheel, or else from scipy.linalg.cython_blas, whatever
+library is behind it.
 """
 
 from __future__ import annotations
@@ -143,8 +144,28 @@ def _load_alone(name: str, path: str) -> ModuleType:
     return module
 
 
+@cache
+def _wheel_library() -> ctypes.CDLL | None:
+    """The OpenBLAS that SciPy's wheels for Linux bring, loaded without importing SciPy, which takes longer than all else
+    that a cached program needs. None where it is not found, or where it is another BLAS."""
+    package = importlib.util.find_spec("scipy")
+    for folder in (package.submodule_search_locations or ()) if package else ():
+        for path in sorted((Path(folder).parent / "scipy.libs").glob("libscipy_openblas-*.so")):
+            try:
+                library = ctypes.CDLL(str(path))
+            except OSError:
+                continue
+            if hasattr(library, "scipy_dgemm_"):  # without the 64 that names the functions of 64-bit integers
+                return library
+    return None
+
+
 def _address(function: str) -> int:
     """The address of a BLAS function that takes 32-bit integers. Raises RuntimeError for any other build."""
+    library = _wheel_library()
+    found = None if library is None else getattr(library, f"scipy_{function}_", None)
+    if found is not None:
+        return ctypes.cast(found, ctypes.c_void_p).value or 0
     capsule = _cython_blas().__pyx_capi__[function]
     get_name, get_pointer = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
     get_name.restype, get_name.argtypes = ctypes.c_char_p, [ctypes.py_object]
@@ -161,7 +182,7 @@ def _thread_functions() -> tuple[Any, Any] | None:
     """OpenBLAS's functions to read and to set its number of threads, found through the libraries that the extension
     module itself links to; None for another BLAS."""
     try:
-        library = ctypes.CDLL(str(_cython_blas().__file__))
+        library = _wheel_library() or ctypes.CDLL(str(_cython_blas().__file__))
     except OSError:
         return None
     for prefix in ("scipy_openblas", "openblas"):
