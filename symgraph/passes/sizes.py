@@ -128,7 +128,7 @@ def _replaced(value: Any, equal: Equal) -> Any:
         return replaced_size(value, equal)
     if isinstance(value, tuple):
         return tuple(_replaced(v, equal) for v in value)
-    if isinstance(value, Op) and dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         made = {name: _replaced(v, equal) for name, v in fields.items()}
         return value if made == fields else dataclasses.replace(value, **made)

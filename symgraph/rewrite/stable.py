@@ -11,12 +11,14 @@ from symgraph.rewrite.canonicalize import SPELLINGS
 from symgraph.rewrite.engine import Engine, RuleSet
 from symgraph.rewrite.products import PRODUCTS
 from symgraph.rewrite.stabilize import STABILIZE
+from symgraph.substitute import substitute
 
 # Whatever else the pipeline does about spelling, a derivative keeps as the user wrote it.
 _SPELLINGS: Final = frozenset(
     (
         *("multiply_by_one", "divide_by_one", "subtract_zero", "multiply_by_minus_one", "negative_of_negative"),
         *("one_over", "power_one", "power_two", "power_minus_one", "power_half", "power_minus_half"),
+        "multiply_by_itself",
         *("assertions", "reshapes", "broadcasts", "reshape_of_broadcast", "reduction_over_ones"),
         *("elementwise_of_broadcasts", "elementwise_of_moves"),
     )
@@ -39,5 +41,10 @@ def stable_form(outputs: Sequence[Variable], keep: Sequence[Variable]) -> list[V
     graph = Graph(keep, outputs)
     if not any(node.op.name in _NEEDED for node in graph.nodes):
         return list(outputs)
+    # What is kept is a boundary that no rule may look behind: where it is itself computed, an input stands for it.
+    proxies = {v: Variable(v.type, name=v.name, sources=v.sources) for v in keep if v.owner is not None}
+    if proxies:
+        graph = Graph([proxies.get(v, v) for v in keep], substitute(outputs, proxies))
     engine = Engine(_rules(), Interner(), oldest=next(_serial))
-    return list(engine.run(graph).outputs)
+    made = list(engine.run(graph).outputs)
+    return substitute(made, {p: v for v, p in proxies.items()}) if proxies else made

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from symgraph.graph import Apply, Variable
-from symgraph.op import Op, apply
+from symgraph.graph import Apply, Constant, Variable
+from symgraph.op import Op, apply, constant
 from symgraph.ops.elementwise import Accumulate, Cast, Elementwise, add, cast, exp, multiply
 from symgraph.ops.shape import (
     AssertShape,
@@ -379,6 +379,8 @@ def elementwise_of_broadcasts(node: Apply) -> Variable | None:
         multiply(apply(Reshape((3, 2)), _var(6)), 2.5),
         add(apply(Transpose((1, 0)), _var(2, 3)), apply(Transpose((1, 0)), _var(2, 3))),
         add(apply(Transpose((1, 0)), _var(2, 3)), broadcast_to(_var(), (3, 2))),
+        add(apply(Transpose((1, 0)), _var(2, 3)), constant([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])),
+        add(apply(Reshape((2, 1)), _var(2)), constant([[1.0], [2.0]])),
     ],
 )
 def elementwise_of_moves(node: Apply) -> Variable | None:
@@ -388,8 +390,9 @@ def elementwise_of_moves(node: Apply) -> Variable | None:
     for v in node.inputs:
         owner = v.owner
         if owner is None:
-            return None
-        if type(owner.op) in (Reshape, Transpose):
+            if type(v) is not Constant:
+                return None
+        elif type(owner.op) in (Reshape, Transpose):
             if move is None:
                 move, shape = owner.op, owner.inputs[0].type.shape
             elif owner.op != move or owner.inputs[0].type.shape != shape:
@@ -400,10 +403,20 @@ def elementwise_of_moves(node: Apply) -> Variable | None:
         return None
     operands = []
     for v in node.inputs:
-        assert v.owner is not None
-        x = v.owner.inputs[0]
-        operands.append(x if v.owner.op == move else broadcasted(x, shape, ()))
+        owner = v.owner
+        if owner is None:
+            # A constant is moved the other way now.
+            operands.append(reshaped(v, shape) if type(move) is Reshape else transpose(v, _undone(move)))
+        elif owner.op == move:
+            operands.append(owner.inputs[0])
+        else:
+            operands.append(broadcasted(owner.inputs[0], shape, ()))
     return apply(move, apply(node.op, *operands))
+
+
+def _undone(move: Op) -> tuple[int, ...]:
+    assert isinstance(move, Transpose)
+    return inverse_permutation(move.permutation)
 
 
 STRUCTURE: Final[tuple[Rule, ...]] = tuple(RULES[_first:])

@@ -46,7 +46,7 @@ def may_be_equal(a: Variable, b: Variable, inputs: list[Variable]) -> bool:
     )
 
 
-def step(draw: Any, made: list[Variable], inputs: list[Variable]) -> Variable:
+def step(draw: Any, made: list[Variable], inputs: list[Variable]) -> Any:
     """One more expression of what is there; every matrix is 3 × 4 or transposed, so that much fits together."""
     x = draw(st.sampled_from(made))
     kind = draw(st.integers(0, 13))
