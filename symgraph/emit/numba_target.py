@@ -240,7 +240,10 @@ class _Lowering:
         self.nodes: dict[int, MetadataReference] = {}
         loops = self.cfg.loops()
         for header in loops:
-            iterators = self.blocks[header].find_exprs(op="iternext")
+            block = self.blocks[header]
+            while isinstance(block.body[0], ir.Jump):  # the jump over a long body has a block of its own before the test
+                block = self.blocks[block.body[0].target]
+            iterators = block.find_exprs(op="iternext")
             if any(getattr(self.typemap[e.value.name], "vector", False) for e in iterators):
                 self.groups[header] = self.note("distinct !{}")
         for header, loop in loops.items():

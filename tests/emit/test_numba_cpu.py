@@ -533,3 +533,18 @@ def test_source_outside_the_language_is_refused(statement: str) -> None:
 def test_missing_kernel_is_refused() -> None:
     with pytest.raises(KernelError):
         compile_kernels("def f(args, lo, hi):\n    return 0\n", ["g"])
+
+
+def test_a_vector_loop_with_a_long_body_is_still_one() -> None:
+    # Beyond 255 bytes of bytecode the jump over the body takes an extended argument, which starts a block of its own.
+    lines = [f"        v{k + 1} = v{k} * v{k} + v{k}" for k in range(60)]
+    body = "\n".join(["        v0 = x[i]", *lines, "        y[i] = v60"])
+    source = f"""
+def k(args, lo, hi):
+    x = pointer_float64(args[0])
+    y = pointer_float64(args[1])
+    for i in vector_range(lo, hi):
+{body}
+    return 0
+"""
+    assert "llvm.loop.parallel_accesses" in llvm_ir(source, "k")
