@@ -241,7 +241,7 @@ class _Lowering:
         loops = self.cfg.loops()
         for header in loops:
             block = self.blocks[header]
-            while isinstance(block.body[0], ir.Jump):  # the jump over a long body has a block of its own before the test
+            while isinstance(block.body[0], ir.Jump):  # the jump over a long body is a block of its own
                 block = self.blocks[block.body[0].target]
             iterators = block.find_exprs(op="iternext")
             if any(getattr(self.typemap[e.value.name], "vector", False) for e in iterators):
