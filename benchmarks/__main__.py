@@ -9,6 +9,7 @@ import argparse
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +23,8 @@ from benchmarks.report import Line, Table, document, machine, markdown
 from benchmarks.rows import ROWS
 
 PAGE = ROOT / "docs" / "benchmarks.md"
+PATIENCE = 15.0
+"""Seconds after which what is measured once per process is not repeated."""
 TIMED = {"fastest": "time", "median": "time", "processor": "time", "prepared": "time"}
 
 
@@ -129,7 +132,10 @@ class Runner:
     def best(self, row: Row, name: str, case: int, kept: str) -> tuple[dict[str, float], list[Array], str]:
         """The least of each column over fresh processes."""
         columns: dict[str, float] = {}
-        for _ in range(1 if self.options.quick else row.repeats):
+        start = time.perf_counter()
+        for repeat in range(1 if self.options.quick else row.repeats):
+            if repeat and time.perf_counter() - start > PATIENCE:
+                break
             with ExitStack() as stack:
                 keep = row.cases[case].facts.get("cache")
                 caches = kept if keep else stack.enter_context(tempfile.TemporaryDirectory())
