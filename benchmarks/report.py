@@ -13,10 +13,10 @@ from benchmarks.harness import Row
 PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "jax", "torch", "pytensor", "numexpr", "casadi", "autograd")
 INTRODUCTION = """\
 Written by `make bench` (`python -m benchmarks`). Each contender has its own process; all get the same inputs, and
-values are compared before anything is timed. Contenders take turns in {rounds} rounds: the columns are the fastest call, the
-median of all calls, the processor time of a call (of all threads; the least round), and what it took to prepare, the
-first call included. What can be measured once per process only (compiling, memory) runs in a fresh process with empty
-caches. Ratios belong to one run; absolute times to the machine."""
+values are compared before anything is timed. Contenders take turns in {rounds} rounds: the columns are the fastest
+call, the median of all calls, the processor time of a call (of all threads; the least round), and what it took to
+prepare, the first call included. What can be measured once per process only (compiling, memory) runs in a fresh process
+with empty caches. Ratios belong to one run; absolute times to the machine."""
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 

@@ -94,7 +94,7 @@ ROW = Row(
     rtol=1e-4,
     repeats=3,
     text=(
-        "First result: build, differentiate, compile and the first call, after the imports; the processor time of that. "
+        "First result: build, differentiate, compile and the first call, after the imports; processor: of that. "
         "New batch size: what the first call with batch 48 takes longer than later ones."
     ),
 )
