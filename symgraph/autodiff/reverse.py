@@ -93,6 +93,11 @@ def grad(
             )
         if not differentiable(found):
             raise CostError(f"grad: the cost must be of a float dtype, got {show(found)}  {line}")
+        # What is written naively is differentiated in its stable form: a derivative of log(1 + exp(x)) as it stands
+        # is inf / inf for large x, and no rule could repair all that later derivatives would make of it.
+        from symgraph.rewrite.stable import stable_form  # not needed to build a graph
+
+        (found,) = stable_form([found], [*targets, *(known or {})])
         with source.attributed_to(found.sources):
             seeds.append((found, constant(1, found.type.dtype)))
     elif not known:

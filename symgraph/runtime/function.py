@@ -326,7 +326,7 @@ def _restore(state: Any, n_inputs: int, n_outputs: int, form: str, options: dict
 
 
 def _references() -> int:
-    """What ``sys.getrefcount`` says of an array that one local variable holds: it differs between releases of Python."""
+    """What ``sys.getrefcount`` says of an array that one local variable holds: releases of Python differ."""
     array = np.empty(0)
     return sys.getrefcount(array)
 
