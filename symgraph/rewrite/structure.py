@@ -224,7 +224,7 @@ def slices(node: Apply) -> Variable | None:
     """slice(slice(x)) -> slice(x); of everything -> x    exact"""
     op, (x,) = node.op, node.inputs
     assert isinstance(op, Slice)
-    if op.sizes == x.type.shape and not any(op.starts) and all(step == 1 for step in op.steps):
+    if op.sizes == x.type.shape and all(start == 0 for start in op.starts) and all(step == 1 for step in op.steps):
         return x
     inner = made_by(x, Slice)
     if inner is None:
@@ -306,7 +306,7 @@ def unslice_of_everything(node: Apply) -> Variable | None:
     """unslice(x) to the shape of x -> x    exact"""
     op, (x,) = node.op, node.inputs
     assert isinstance(op, Unslice)
-    whole = op.shape == x.type.shape and not any(op.starts) and all(step == 1 for step in op.steps)
+    whole = op.shape == x.type.shape and all(start == 0 for start in op.starts) and all(step == 1 for step in op.steps)
     return x if whole else None
 
 
