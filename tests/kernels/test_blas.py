@@ -142,7 +142,8 @@ def test_rows_and_columns_in_parts(kind: str, trans: tuple[int, int], split: Spl
     for low, high in ((0, 1), (1, 8), (8, extent)):
         assert run(kind, w, low, high) == 0
     expected = (a.swapaxes(1, 2) if trans[0] else a) @ (b.swapaxes(1, 2) if trans[1] else b)
-    np.testing.assert_allclose(c, expected, rtol=1e-4 if kind == "f32" else 1e-12, atol=1e-4 if kind == "f32" else 1e-12)
+    tolerance = 1e-4 if kind == "f32" else 1e-12
+    np.testing.assert_allclose(c, expected, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("kind", DTYPES)

@@ -4,8 +4,9 @@
 
     C[m, n] = alpha * op(A)[m, k] @ op(B)[k, n] + beta * C[m, n]
 
-on row-major matrices whose rows are contiguous; beta == 0 means that C is not read. `[lo, hi)` is a range of the axis that
-`Gemm.SPLIT` names: of the outer batch axis, or of the rows or columns of every C; parts may run in different threads.
+on row-major matrices whose rows are contiguous; beta == 0 means that C is not read. `[lo, hi)` is a range of the axis
+that `Gemm.SPLIT` names: of the outer batch axis, or of the rows or columns of every C; parts may run in different
+threads.
 `Gemm` numbers the argument words. Result: 0, or TOO_LARGE when a size or a leading dimension is more than
 BLAS's 32-bit integers hold.
 
@@ -146,8 +147,8 @@ def _load_alone(name: str, path: str) -> ModuleType:
 
 @cache
 def _wheel_library() -> ctypes.CDLL | None:
-    """The OpenBLAS that SciPy's wheels for Linux bring, loaded without importing SciPy, which takes longer than all else
-    that a cached program needs. None where it is not found, or where it is another BLAS."""
+    """The OpenBLAS that SciPy's wheels for Linux bring, loaded without importing SciPy, which takes longer than all
+    else that a cached program needs. None where it is not found, or where it is another BLAS."""
     package = importlib.util.find_spec("scipy")
     for folder in (package.submodule_search_locations or ()) if package else ():
         for path in sorted((Path(folder).parent / "scipy.libs").glob("libscipy_openblas-*.so")):
