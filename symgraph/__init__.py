@@ -192,6 +192,7 @@ from symgraph.ops.shape import (
     swapaxes,
     transpose,
 )
+from symgraph.substitute import substitute
 from symgraph.types import (
     DTYPES,
     Dim,
@@ -201,6 +202,7 @@ from symgraph.types import (
 
 if TYPE_CHECKING:
     from symgraph.autodiff.forward import hvp, jvp
+    from symgraph.autodiff.jacobians import derivative, ggn_vp, hessian, jacobian, laplacian, linearize
     from symgraph.autodiff.reverse import grad, vjp
     from symgraph.batching import vectorize, vmap
     from symgraph.printing import debugprint, parse_graph, print_graph
@@ -216,6 +218,12 @@ _LAZY = {
     "vjp": "symgraph.autodiff.reverse",
     "jvp": "symgraph.autodiff.forward",
     "hvp": "symgraph.autodiff.forward",
+    "jacobian": "symgraph.autodiff.jacobians",
+    "hessian": "symgraph.autodiff.jacobians",
+    "laplacian": "symgraph.autodiff.jacobians",
+    "ggn_vp": "symgraph.autodiff.jacobians",
+    "linearize": "symgraph.autodiff.jacobians",
+    "derivative": "symgraph.autodiff.jacobians",
     "vmap": "symgraph.batching",
     "vectorize": "symgraph.batching",
     "debugprint": "symgraph.printing",
@@ -288,6 +296,7 @@ __all__ = [
     "cos",
     "cosh",
     "debugprint",
+    "derivative",
     "diag",
     "diagonal",
     "dim",
@@ -315,9 +324,11 @@ __all__ = [
     "get_inputs",
     "get_operation",
     "getitem",
+    "ggn_vp",
     "grad",
     "greater",
     "greater_equal",
+    "hessian",
     "hvp",
     "hypot",
     "inner",
@@ -325,11 +336,14 @@ __all__ = [
     "isfinite",
     "isinf",
     "isnan",
+    "jacobian",
     "jvp",
+    "laplacian",
     "leaky_relu",
     "left_shift",
     "less",
     "less_equal",
+    "linearize",
     "linspace",
     "located_extremum",
     "log",
@@ -397,6 +411,7 @@ __all__ = [
     "stack",
     "std",
     "stop_gradient",
+    "substitute",
     "subtract",
     "sum",
     "swapaxes",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import overload
 
 from symgraph import source
 from symgraph.errors import DTypeError, SizeError
@@ -12,12 +13,22 @@ from symgraph.ops.elementwise import cast
 from symgraph.ops.shape import AssertShape
 
 
-def substitute(outputs: Sequence[Variable], replace: Mapping[Variable, TensorLike]) -> list[Variable]:
+@overload
+def substitute(outputs: Variable, replace: Mapping[Variable, TensorLike]) -> Variable: ...
+@overload
+def substitute(outputs: Sequence[Variable], replace: Mapping[Variable, TensorLike]) -> list[Variable]: ...
+def substitute(
+    outputs: Variable | Sequence[Variable], replace: Mapping[Variable, TensorLike]
+) -> Variable | list[Variable]:
     """``outputs`` with each key of ``replace`` replaced by its value, which must fit its type.
 
-    What does not depend on a replaced variable is shared with the graph as it was.
+    ``outputs`` is a variable, or a sequence of them, for which the result is a list. A key may be any variable of the
+    graph; a value is a variable or what becomes a constant, of the key's rank and sizes. What does not depend on a
+    replaced variable is shared with the graph as it was.
     Raises :class:`~symgraph.errors.DTypeError` and :class:`~symgraph.errors.SizeError` where a value does not fit.
     """
+    if isinstance(outputs, Variable):
+        return substitute([outputs], replace)[0]
     new: dict[Variable, Variable] = {}
     for old, value in replace.items():
         v = as_variable(value)
