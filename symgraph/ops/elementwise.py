@@ -430,7 +430,9 @@ def _rounded(name: str) -> Callable[[ix.Expr], ix.Expr]:
 add = elementwise("add", np.add, lambda x, y, out: (1, 1), jointly_linear=True)
 subtract = elementwise("subtract", np.subtract, lambda x, y, out: (1, -1), jointly_linear=True)
 multiply = elementwise("multiply", np.multiply, lambda x, y, out: (y, x))
-divide = elementwise("divide", np.divide, lambda x, y, out: (reciprocal(y), -out / y), domain=(REAL, POSITIVE), flops=4)
+divide = elementwise(
+    "divide", np.divide, lambda x, y, out: _quotient_partials(y, out), domain=(REAL, POSITIVE), flops=4
+)
 floor_divide = elementwise(
     "floor_divide", np.floor_divide, lambda x, y, out: (ZERO, ZERO), domain=(REAL, POSITIVE), flops=8
 )
@@ -459,6 +461,11 @@ trunc: Elementwise = elementwise("trunc", np.trunc, lambda x, out: (ZERO,), comp
 rint = elementwise("rint", np.rint, lambda x, out: (ZERO,))
 
 
+def _quotient_partials(y: Variable, out: Variable) -> Sequence[Partial]:
+    inverse = reciprocal(y)
+    return inverse, -out * inverse
+
+
 def _power_partials(x: Variable, y: Variable, out: Variable) -> Sequence[Partial]:
     # x**y at x = 0: y * x**(y - 1) would be 0 * inf for y = 0, and log(0) * 0 = nan for the exponent's.
     none = equal(y, 0)
@@ -469,7 +476,7 @@ def _power_partials(x: Variable, y: Variable, out: Variable) -> Sequence[Partial
 
 power = elementwise("power", np.power, _power_partials, domain=(POSITIVE, REAL), flops=30)
 power.__doc__ = (
-    """``x ** y`` of each element. The derivative in ``y`` is 0 where ``x`` is 0, and nan where ``x`` is negative."""
+    """``x ** y`` of each element. The derivative in ``y`` is 0 where ``x`` is 0, nan where ``x`` is negative."""
 )
 
 # -- exponentials, logarithms, roots -----------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from symgraph.graph import Apply, Graph, Variable, interning
-from symgraph.op import Op, apply
+from symgraph.op import apply
 from symgraph.ops.contract import Contract
 from symgraph.ops.elementwise import Accumulate, Cast, Elementwise, add, multiply
 from symgraph.ops.shape import Broadcast, Transpose
@@ -90,41 +90,33 @@ def _spread(x: Variable, labels: Sequence[int], out: Sequence[int], shape: tuple
 
 
 def _chain(node: Apply, args: Sequence[Variable], uses: dict[Variable, int]) -> Variable:
-    """A sum as a chain: first what is not a product, in its order, then each product into the buffer of the sum."""
-    products: list[Variable] = []
+    """A sum as a chain: the products, each into the buffer of those before, then what is no product."""
+    products: list[Apply] = []
     others: list[Variable] = []
-    total: Variable | None = None
     for x, old in zip(args, node.inputs, strict=True):
-        if x.owner is not None and isinstance(x.owner.op, Contract) and uses[old] == 1:
-            products.append(x)
+        if x.owner is not None and isinstance(x.owner.op, Contract) and uses[old] == 1 and library_call(x.owner, ()):
+            products.append(x.owner)
         else:
             others.append(x)
-    if not products and all(x.owner is None or _pointwise(x.owner) for x in others):
-        return apply(Accumulate(), *others)  # fuses into one loop, which needs no buffer for any of them
-    for x in others:
-        total = x if total is None else add(total, x)
-    for x in products:
-        assert x.owner is not None
-        contract: Op = x.owner.op
-        if total is None:
-            total = x
-        elif isinstance(contract, Contract) and library_call(x.owner, ()) and _fresh(total, args, uses, node):
-            total = apply(ContractAdd(contract), total, *x.owner.inputs)
-        else:
-            total = add(total, x)
-    assert total is not None
-    return total
+    terms = others
+    if len(products) > 1 or (products and others):
+        # Nodes of their own, which nothing else shares: the buffer that is added into is this sum's alone.
+        (total,) = Apply(products[0].op, products[0].inputs, [node.outputs[0].type], products[0].sources).outputs
+        for p in products[1:]:
+            contract = p.op
+            assert isinstance(contract, Contract)
+            made = Apply(ContractAdd(contract), (total, *p.inputs), [total.type], p.sources)
+            (total,) = made.outputs
+        terms = [total, *others]
+    elif products:
+        terms = [products[0].outputs[0]]
+    if all(x.owner is None or _pointwise(x.owner) or isinstance(x.owner.op, Contract | ContractAdd) for x in terms):
+        return apply(Accumulate(), *terms) if len(terms) > 1 else terms[0]  # one loop needs no buffer for any of them
+    out = terms[0]
+    for x in terms[1:]:
+        out = add(out, x)
+    return out
 
 
 def _pointwise(node: Apply) -> bool:
     return isinstance(node.op, Elementwise | Cast | Accumulate) or moves_only(node.op)
-
-
-def _fresh(total: Variable, args: Sequence[Variable], uses: dict[Variable, int], node: Apply) -> bool:
-    """Whether the buffer of ``total`` is this sum's own: nothing else reads it afterwards."""
-    if total.owner is None:
-        return False
-    for x, old in zip(args, node.inputs, strict=True):
-        if x is total:
-            return uses[old] == 1
-    return True

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from symgraph import index as ix
+from symgraph.errors import CheckError
 from symgraph.graph import Constant, Variable
 from symgraph.passes.fuse import Step
 from symgraph.passes.library import LibraryCall
@@ -71,6 +72,8 @@ def plan_memory(steps: Sequence[Step], outputs: Collection[Variable], given: Col
                     plan.of[v] = b
                     break
             else:
+                if isinstance(step, LibraryCall) and step.accumulates:
+                    raise CheckError(f"{step.node}: the buffer that it adds into is still in use")
                 plan.of[v] = b = Buffer([v], k, last[v], v in outside)
                 plan.buffers.append(b)
     return plan
@@ -91,7 +94,8 @@ def _writes(step: Step) -> list[Variable]:
 def _replaceable(step: Step) -> Callable[[Variable], list[Variable]]:
     """For each result, the operands that ``step`` may overwrite with it: read only where, and before, it is written."""
     if isinstance(step, LibraryCall):
-        own_sum = [step.node.inputs[0]] if step.accumulates else []
+        c, operands = step.node.inputs[0], {step.matrices.a.base, step.matrices.b.base}
+        own_sum = [c] if step.accumulates and c not in operands else []
         return lambda out: own_sum
     first, own = step.roots[0], set(step.outputs)
     if not step.mergeable or any(len(r.shape) != step.depth or r.shape != first.shape for r in step.roots):
