@@ -305,24 +305,28 @@ class _Lowering:
         return self.let(_call("where", whole, _call("add", acc, lost), acc), block)
 
     def argreduce(self, e: ix.Expr, block: _Block) -> ix.Expr:
-        kind, (index,), _ = e.attr
+        """The extremum first, then the least index that has it: two loops that vectorize, where one would not."""
+        kind, (index,), (extent,) = e.attr
         dtype = e.args[0].dtype
         best, at = self.fresh("best", dtype), self.fresh("at", ix.INT)
-        self.declare(best, _neutral("maximum" if kind == "argmax" else "minimum", dtype), block)
-        self.declare(at, 0, block)
+        reducer = "maximum" if kind == "argmax" else "minimum"
+        self.declare(best, _neutral(reducer, dtype), block)
+        block.body.append(Declare(str(at.attr), self.size(extent)))
 
-        def step(inner: _Block) -> None:
+        def extremum(inner: _Block) -> None:
+            term = self.value(e.args[0], inner)
+            inner.body.append(Assign(str(best.attr), _combine(reducer, best, term, dtype)))
+
+        def place(inner: _Block) -> None:
             v = self.let(self.value(e.args[0], inner), inner)
-            better = _call("greater" if kind == "argmax" else "less", v, best, dtype=ix.BOOL)
+            found = _call("equal", v, best, dtype=ix.BOOL)
             if dtype.kind == "f":  # the first nan wins, as in NumPy
-                nan = _call("not_equal", v, v, dtype=ix.BOOL)
-                first = _call("logical_and", nan, _call("equal", best, best, dtype=ix.BOOL), dtype=ix.BOOL)
-                better = _call("logical_or", better, first, dtype=ix.BOOL)
-            better = self.let(better, inner)
-            inner.body.append(Assign(str(at.attr), _call("where", better, self.value(index, inner), at)))
-            inner.body.append(Assign(str(best.attr), _call("where", better, v, best)))
+                found = _call("logical_or", found, _call("not_equal", v, v, dtype=ix.BOOL), dtype=ix.BOOL)
+            here = _call("where", found, self.value(index, inner), self.size(extent))
+            inner.body.append(Assign(str(at.attr), _combine("minimum", at, here, ix.INT)))
 
-        self.nest(self.live((index,)), block, step)
+        self.nest(self.live((index,)), block, extremum)
+        self.nest(self.live((index,)), block, place)
         block.names["extremum", self.number(e)] = best
         return at
 
