@@ -205,6 +205,7 @@ if TYPE_CHECKING:
     from symgraph.autodiff.jacobians import derivative, ggn_vp, hessian, jacobian, laplacian, linearize
     from symgraph.autodiff.reverse import grad, vjp
     from symgraph.batching import vectorize, vmap
+    from symgraph.export import to_networkx
     from symgraph.printing import debugprint, parse_graph, print_graph
     from symgraph.runtime.function import Function, function
 
@@ -229,6 +230,7 @@ _LAZY = {
     "debugprint": "symgraph.printing",
     "print_graph": "symgraph.printing",
     "parse_graph": "symgraph.printing",
+    "to_networkx": "symgraph.export",
 }
 
 
@@ -422,6 +424,7 @@ __all__ = [
     "tensor",
     "tensordot",
     "tile",
+    "to_networkx",
     "trace",
     "transpose",
     "tril",
