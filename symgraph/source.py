@@ -20,7 +20,15 @@ class Line(NamedTuple):
     number: int
 
     def __str__(self) -> str:
-        return f"{os.path.basename(self.file)}:{self.number}"
+        return f"{_cell(self.file) or os.path.basename(self.file)}:{self.number}"
+
+
+def _cell(file: str) -> str | None:
+    """``cell 3`` for a file that is a cell of a running notebook: their file names are hashes."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    number = getattr(getattr(shell, "compile", None), "_filename_map", {}).get(file)
+    return None if number is None else f"cell {number}"
 
 
 Sources = frozenset[Line]

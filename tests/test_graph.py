@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pickle
+import sys
+import types
 from typing import Any
 
 import numpy as np
 import pytest
 
 import symgraph as sg
+from symgraph import source
 from symgraph.errors import (
     CheckError,
     CycleError,
@@ -318,3 +321,10 @@ def test_apply_nodes_say_what_they_are() -> None:
     assert isinstance(node, Apply)
     assert "sum" in repr(node)
     assert "x: float64[]" in repr(x)
+
+
+def test_lines_of_a_notebook_name_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    shell = types.SimpleNamespace(compile=types.SimpleNamespace(_filename_map={"folder/77.py": 3}))
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    assert str(source.Line("folder/77.py", 4)) == "cell 3:4"
+    assert str(source.Line("folder/model.py", 4)) == "model.py:4"
