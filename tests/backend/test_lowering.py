@@ -215,3 +215,26 @@ def test_several_outputs_of_one_node() -> None:
         assert len(backwards.program.steps) == 1
         for g, w in zip(backwards(*arrays), values[::-1], strict=True):
             same(g, w, f"{name}: outputs in reverse")
+
+
+KEYS: list[Any] = [
+    *(slice(a, b, c) for a in (None, 0, 1, -2, 9) for b in (None, 0, 2, -1, 9) for c in (None, 2, -1, -3)),
+    (slice(None, None, -1), slice(None, None, -1)),
+    (slice(1, None), None, slice(None, -1)),
+]
+
+
+def test_slices_of_sizes_known_at_the_call() -> None:
+    x = sg.matrix("x", shape=("n", "m"))
+    outputs = [x[key] for key in KEYS]
+    back = [sg.grad(sg.sum(sg.sin(v)), x) for v in outputs]
+    fn = sg.function([x], outputs)
+    gradients = sg.function([x], back)
+    for n, m in ((5, 4), (2, 1), (1, 3), (0, 2), (12, 2)):
+        a = np.arange(1.0, n * m + 1).reshape(n, m)
+        for key, got in zip(KEYS, fn(a), strict=True):
+            same(got, a[key], f"x[{key}] of {n} x {m}")
+        for key, got in zip(KEYS, gradients(a), strict=True):
+            want = np.zeros_like(a)
+            want[key] = np.cos(a[key])
+            same(got, want, f"gradient of x[{key}] of {n} x {m}")
