@@ -1,11 +1,14 @@
 """Measure symgraph beside its peers; print tables, and write them to docs/benchmarks.md.
 
 python -m benchmarks [--only row] [--contender name] [--quick] [--threads n] [--no-write]
+
+The page keeps what is not measured again; with --contender, --case or --threads it is not written.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import sys
 import tempfile
@@ -19,7 +22,7 @@ import numpy as np
 
 from benchmarks.harness import Array, Row
 from benchmarks.processes import ROOT, Failed, Missing, Process
-from benchmarks.report import Line, Table, document, machine, markdown
+from benchmarks.report import Line, Table, document, machine, markdown, section
 from benchmarks.rows import ROWS
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -139,6 +142,9 @@ class Runner:
             with ExitStack() as stack:
                 keep = row.cases[case].facts.get("cache")
                 caches = kept if keep else stack.enter_context(tempfile.TemporaryDirectory())
+                if keep == "empty":  # and full afterwards, for the case that comes next
+                    shutil.rmtree(caches)
+                    Path(caches).mkdir()
                 process = Process(row, name, self.threads(row), self.log, caches)
                 stack.callback(process.end)
                 answer, values = process.values(("measure", case), limit=self.limit)
@@ -192,15 +198,18 @@ def main() -> None:
     parser.add_argument("--log", type=Path, help="where what contenders print goes; nowhere by default")
     options = parser.parse_args()
     print(machine())
-    tables: list[Table] = []
+    sections: dict[str, str] = {}
     with (options.log or Path("/dev/null")).open("w") as log:
         runner = Runner(options, log)
         for key in options.only or ROWS:
             row = ROWS[key]
-            tables += runner.timed(row) if row.timed else runner.once(row)
-    whole = not (options.only or options.contender or options.case)
-    if whole and not options.no_write:
-        PAGE.write_text(document(tables, runner.rounds))
+            tables = runner.timed(row) if row.timed else runner.once(row)
+            if tables:
+                sections[row.title] = section(tables, runner.rounds)
+    partial = options.contender or options.case or options.threads or options.no_write
+    if not partial:
+        old = PAGE.read_text() if PAGE.exists() else ""
+        PAGE.write_text(document(old, ROWS.values(), sections))
         print(f"Written to {PAGE.relative_to(ROOT)}", file=sys.stderr)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,7 +13,7 @@ from benchmarks.harness import Row
 PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "jax", "torch", "pytensor", "numexpr", "casadi", "autograd")
 INTRODUCTION = """\
 Written by `make bench` (`python -m benchmarks`). Each contender has its own process; all get the same inputs, and
-values are compared before anything is timed. Contenders take turns in {rounds} rounds: the columns are the fastest
+values are compared before anything is timed. Contenders take turns: the columns are the fastest
 call, the median of all calls, the processor time of a call (of all threads; the least round), and what it took to
 prepare, the first call included. What can be measured once per process only (compiling, memory) runs in a fresh process
 with empty caches. Ratios belong to one run; absolute times to the machine."""
@@ -40,18 +40,18 @@ class Table:
 
     @property
     def verdict(self) -> str:
-        """symgraph's first column against the best peer's, and against the floors'."""
-        key = next(iter(self.units))
+        """symgraph's first column, and its ratios to the best peer's and to the floors'."""
+        key, unit = next(iter(self.units.items()))
         found = {x.contender: x.columns[key] for x in self.lines if key in x.columns}
         mine = found.pop("symgraph", None)
-        peers = {name: v for name, v in found.items() if name not in self.row.floors}
-        parts = []
-        if mine is not None:
-            if peers:
-                best = min(peers, key=lambda name: peers[name])
-                if peers[best] > 0:
-                    parts.append(f"symgraph / best peer ({best}) = {mine / peers[best]:.2f}")
-            parts += [f"symgraph / {f} = {mine / found[f]:.2f}" for f in self.row.floors if found.get(f)]
+        if mine is None:
+            return ""
+        parts = [f"symgraph {cell(mine, unit)}"]
+        peers = {name: v for name, v in found.items() if name not in self.row.floors and v > 0}
+        if peers:
+            best = min(peers, key=lambda name: peers[name])
+            parts.append(f"{mine / peers[best]:.2f} × the best peer ({best})")
+        parts += [f"{mine / found[f]:.2f} × {f}" for f in self.row.floors if found.get(f, 0) > 0]
         return "; ".join(parts)
 
 
@@ -98,21 +98,40 @@ def machine() -> str:
     )
 
 
-def document(tables: Sequence[Table], rounds: int) -> str:
-    """The page."""
-    parts = [
-        "# Benchmarks",
-        INTRODUCTION.format(rounds=rounds),
-        f"Machine: {machine()}.",
+def section(tables: Sequence[Table], rounds: int) -> str:
+    """A row of the table, with all its cases."""
+    row = tables[0].row
+    facts = [
+        f"To reach: {row.target}.",
+        f"Threads: {row.threads}.",
+        f"Rounds: {rounds}." if row.timed else "",
+        row.text,
     ]
-    last: Row | None = None
+    parts = [f"## {row.title}", " ".join(filter(None, facts))]
     for t in tables:
-        if t.row is not last:
-            parts.append(f"## {t.row.title}")
-            parts.append(
-                f"To reach: {t.row.target}. Threads: {t.row.threads}." + (f" {t.row.text}" if t.row.text else "")
-            )
-            last = t.row
-        parts.append(f"### {t.case}")
-        parts.append(markdown(t).rstrip())
-    return "\n\n".join(parts) + "\n"
+        parts += [f"### {t.case}", markdown(t).rstrip()]
+    return "\n\n".join(parts)
+
+
+def document(old: str, rows: Iterable[Row], new: Mapping[str, str]) -> str:
+    """The page: sections by title, new ones in the place of old ones. Figures of another machine are not kept."""
+    head = f"Machine: {machine()}."
+    sections = {f"## {text}".split("\n", 1)[0]: f"## {text}".strip() for text in old.split("\n## ")[2:]}
+    if head not in old:
+        sections = {}
+    sections |= {f"## {title}": text for title, text in new.items()}
+    kept = [sections[f"## {row.title}"] for row in rows if f"## {row.title}" in sections]
+    return "\n\n".join(["# Benchmarks", INTRODUCTION, head, summary(kept), *kept]) + "\n"
+
+
+def summary(sections: Sequence[str]) -> str:
+    """The verdicts of all sections in one table."""
+    lines = ["## Summary", "", "| work | figure | to reach |", "| --- | --- | --- |"]
+    for text in sections:
+        title, target, rest = text.split("\n\n", 2)
+        target = target.removeprefix("To reach: ").split(". ")[0]
+        for case in f"\n\n{rest}".split("\n\n### ")[1:]:
+            name, *_, verdict = case.strip().split("\n\n")
+            if verdict.startswith("symgraph "):
+                lines.append(f"| {title[3:]}: {name} | {verdict} | {target} |")
+    return "\n".join(lines)
