@@ -204,6 +204,7 @@ if TYPE_CHECKING:
     from symgraph.autodiff.forward import hvp, jvp
     from symgraph.autodiff.jacobians import derivative, ggn_vp, hessian, jacobian, laplacian, linearize
     from symgraph.autodiff.reverse import grad, vjp
+    from symgraph.autodiff.taylor import taylor
     from symgraph.batching import vectorize, vmap
     from symgraph.export import to_networkx
     from symgraph.printing import debugprint, parse_graph, print_graph
@@ -225,6 +226,7 @@ _LAZY = {
     "ggn_vp": "symgraph.autodiff.jacobians",
     "linearize": "symgraph.autodiff.jacobians",
     "derivative": "symgraph.autodiff.jacobians",
+    "taylor": "symgraph.autodiff.taylor",
     "vmap": "symgraph.batching",
     "vectorize": "symgraph.batching",
     "debugprint": "symgraph.printing",
@@ -421,6 +423,7 @@ __all__ = [
     "take_along_axis",
     "tan",
     "tanh",
+    "taylor",
     "tensor",
     "tensordot",
     "tile",

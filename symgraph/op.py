@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias, TypeVar, dataclass_transform
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from symgraph import source
 from symgraph.errors import DTypeError, NotDifferentiableError, SymgraphError
 from symgraph.graph import Apply, Constant, Variable, current_interner
 from symgraph.types import Dim, TensorType, as_dtype, is_float
+
+if TYPE_CHECKING:
+    from symgraph.ops.series import Series
 
 
 class Absence:
@@ -112,6 +115,13 @@ class Op:
             ]
             return [accumulate(terms)]
         raise self.undefined("no derivative rule is stated")
+
+    def series(self, k: int, inputs: Sequence[Series], outputs: Sequence[Series]) -> Sequence[Derivative] | None:
+        """Coefficients ``k >= 1`` of the outputs' Taylor series, from the inputs' and from lower ones of the outputs.
+
+        Stated only where a recurrence beats what follows from the jvp; ``None``: it does not.
+        """
+        return None
 
     def batch(self, inputs: Sequence[Variable], batched: Sequence[bool]) -> Sequence[Variable]:
         """The op over a new leading axis: inputs flagged in ``batched`` have it, all outputs get it."""

@@ -49,7 +49,7 @@ def jvp(y: Any, x: Any, tangent: Any, disconnected: Disconnected = "raise") -> A
         for node in order:
             if not any(v in on_path for v in node.inputs) or not any(v in needed for v in node.outputs):
                 continue
-            results = _visit(node, [table.get(v, DISCONNECTED) for v in node.inputs])
+            results = push(node, [table.get(v, DISCONNECTED) for v in node.inputs])
             table.update((v, d) for v, d in zip(node.outputs, results, strict=True) if v not in fixed)
         found: list[Variable | None] = []
         for v in outputs:
@@ -71,8 +71,8 @@ def _needed(order: Sequence[Apply], outputs: Sequence[Variable]) -> set[Variable
     return out
 
 
-def _visit(node: Apply, tangents: Sequence[Derivative]) -> Sequence[Derivative]:
-    """Tangents of one node's outputs."""
+def push(node: Apply, tangents: Sequence[Derivative]) -> Sequence[Derivative]:
+    """Tangents of one node's outputs, given those of its inputs."""
     if not any(isinstance(t, Variable) for t in tangents):
         absent = ZERO if any(t is ZERO for t in tangents) and not node.op.stops else DISCONNECTED
         return [absent] * len(node.outputs)

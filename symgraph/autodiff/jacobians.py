@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from symgraph import source
-from symgraph.autodiff.arguments import Disconnected, check_floats, check_option, conform, like, matching, several, show
+from symgraph.autodiff.arguments import Disconnected, check_floats, check_option, like, matching, several, show
 from symgraph.autodiff.forward import jvp
 from symgraph.autodiff.reverse import grad, vjp
+from symgraph.autodiff.taylor import taylor
 from symgraph.batching import vectorize
 from symgraph.errors import FormatError, RankError, SizeError
 from symgraph.graph import Interner, Variable, interning, toposort
@@ -218,7 +219,7 @@ def derivative(y: Variable, x: Variable, n: int = 1) -> Variable:
             raise RankError(f"derivative: y and x must have one shape, got {show(out)} and {show(v)}  {line}")
         if any(unify(a, b) is None for a, b in zip(v.type.shape, out.type.shape, strict=True)):
             raise SizeError(f"derivative: y and x must have one shape, got {show(out)} and {show(v)}  {line}")
-    direction = ones_like(v)
-    for k in range(n):
-        out = jvp(out, v, direction, disconnected="zero" if k else "raise")
-    return conform(out, y, "derivative")
+    if n < 2:
+        return jvp(out, v, ones_like(v)) if n else out
+    result: Variable = taylor(out, v, ones_like(v), n)[n]
+    return result

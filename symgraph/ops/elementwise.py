@@ -36,6 +36,8 @@ from symgraph.op import (
     located,
     op,
 )
+from symgraph.ops import series as recurrences
+from symgraph.ops.series import Series, SeriesRule
 from symgraph.ops.shape import broadcast_operands, broadcast_to
 from symgraph.types import TensorType, as_dtype, is_float
 
@@ -62,6 +64,7 @@ class Elementwise(Op):
         flops: int,
         jointly_linear: bool,
         compose: Callable[..., ix.Expr] | None,
+        recurrence: SeriesRule | None,
     ) -> None:
         self.name = name
         self.function = reference
@@ -72,6 +75,7 @@ class Elementwise(Op):
         self.domain = domain
         self.flops = flops
         self.compose = compose
+        self.recurrence = recurrence
         if jointly_linear:
             self.linear = "jointly"
 
@@ -108,6 +112,10 @@ class Elementwise(Op):
     ) -> Sequence[Derivative]:
         partials = self._partials(inputs, outputs)
         return [accumulate([scale(t, p) for t, p in zip(tangents, partials, strict=True)])]
+
+    def series(self, k: int, inputs: Sequence[Series], outputs: Sequence[Series]) -> Sequence[Derivative] | None:
+        found = None if self.recurrence is None else self.recurrence(k, *inputs, outputs[0])
+        return None if found is None else [found]
 
     def batch(self, inputs: Sequence[Variable], batched: Sequence[bool]) -> Sequence[Variable]:
         return [apply(self, *broadcast_unbatched(inputs, batched))]
@@ -245,6 +253,7 @@ def elementwise(
     flops: int = 1,
     jointly_linear: bool = False,
     compose: Callable[..., ix.Expr] | None = None,
+    recurrence: SeriesRule | None = None,
 ) -> Elementwise:
     """Make and register an elementwise op.
 
@@ -256,6 +265,8 @@ def elementwise(
         resolve: the type rule, where ``reference`` is not a ufunc.
         flops: cost of one element, relative to an addition.
         compose: the scalar function in terms of others, where kernels have none of this name.
+        recurrence: the coefficients of its Taylor series, where they are cheaper than those that follow from the
+            partial derivatives.
     """
     if isinstance(reference, np.ufunc):
         resolve, arity = resolve or _ufunc(reference), reference.nin
@@ -273,6 +284,7 @@ def elementwise(
         flops,
         jointly_linear,
         compose,
+        recurrence,
     )
     OPS[name] = made
     return made
@@ -429,9 +441,14 @@ def _rounded(name: str) -> Callable[[ix.Expr], ix.Expr]:
 
 add = elementwise("add", np.add, lambda x, y, out: (1, 1), jointly_linear=True)
 subtract = elementwise("subtract", np.subtract, lambda x, y, out: (1, -1), jointly_linear=True)
-multiply = elementwise("multiply", np.multiply, lambda x, y, out: (y, x))
+multiply = elementwise("multiply", np.multiply, lambda x, y, out: (y, x), recurrence=recurrences.multiply_series)
 divide = elementwise(
-    "divide", np.divide, lambda x, y, out: _quotient_partials(y, out), domain=(REAL, POSITIVE), flops=4
+    "divide",
+    np.divide,
+    lambda x, y, out: _quotient_partials(y, out),
+    domain=(REAL, POSITIVE),
+    flops=4,
+    recurrence=recurrences.divide_series,
 )
 floor_divide = elementwise(
     "floor_divide", np.floor_divide, lambda x, y, out: (ZERO, ZERO), domain=(REAL, POSITIVE), flops=8
@@ -449,9 +466,10 @@ reciprocal: Elementwise = elementwise(
     resolve=_floats(1),
     domain=[POSITIVE],
     flops=4,
+    recurrence=recurrences.reciprocal_series,
     doc="``1 / x`` of each element. Integers become floats, while ``numpy.reciprocal`` truncates theirs to 0.",
 )
-square = elementwise("square", np.square, lambda x, out: (2 * x,))
+square = elementwise("square", np.square, lambda x, out: (2 * x,), recurrence=recurrences.square_series)
 absolute = elementwise("absolute", np.absolute, lambda x, out: (sign(x),), domain=[POSITIVE])
 absolute.__doc__ = "Absolute value of each element. At 0 the derivative is 0."
 sign: Elementwise = elementwise("sign", np.sign, lambda x, out: (ZERO,), domain=[POSITIVE], flops=2)
@@ -474,7 +492,9 @@ def _power_partials(x: Variable, y: Variable, out: Variable) -> Sequence[Partial
     return base, where(zero, 0, out * log(where(zero, 1, x)))
 
 
-power = elementwise("power", np.power, _power_partials, domain=(POSITIVE, REAL), flops=30)
+power = elementwise(
+    "power", np.power, _power_partials, domain=(POSITIVE, REAL), flops=30, recurrence=recurrences.power_series
+)
 power.__doc__ = (
     """``x ** y`` of each element. The derivative in ``y`` is 0 where ``x`` is 0, nan where ``x`` is negative."""
 )
@@ -488,7 +508,9 @@ log = elementwise("log", np.log, lambda x, out: (reciprocal(x),), domain=[POSITI
 log2 = elementwise("log2", np.log2, lambda x, out: (1 / (x * math.log(2)),), domain=[POSITIVE], flops=14)
 log10 = elementwise("log10", np.log10, lambda x, out: (1 / (x * math.log(10)),), domain=[POSITIVE], flops=14)
 log1p = elementwise("log1p", np.log1p, lambda x, out: (reciprocal(1 + x),), domain=[POSITIVE], flops=16)
-sqrt = elementwise("sqrt", np.sqrt, lambda x, out: (0.5 / out,), domain=[POSITIVE], flops=6)
+sqrt = elementwise(
+    "sqrt", np.sqrt, lambda x, out: (0.5 / out,), domain=[POSITIVE], flops=6, recurrence=recurrences.sqrt_series
+)
 cbrt = elementwise("cbrt", np.cbrt, lambda x, out: (1 / (3 * out * out),), domain=[POSITIVE], flops=20)
 hypot = elementwise("hypot", np.hypot, lambda x, y, out: (x / out, y / out), domain=(POSITIVE, POSITIVE), flops=10)
 logaddexp = elementwise("logaddexp", np.logaddexp, lambda x, y, out: (sigmoid(x - y), sigmoid(y - x)), flops=30)
@@ -556,6 +578,7 @@ sigmoid: Elementwise = elementwise(
     arity=1,
     doc="``1 / (1 + exp(-x))`` of each element, without overflow. [6.2.2.2]",
     flops=16,
+    recurrence=recurrences.sigmoid_series,
 )
 softplus = elementwise(
     "softplus",
@@ -621,6 +644,7 @@ where = elementwise(
     resolve=_select,
     arity=3,
     doc="``x`` where ``c`` holds, else ``y``. The branch not taken gets the derivative 0, whatever its value.",
+    recurrence=recurrences.where_series,
 )
 _clip_op = elementwise(
     "clip",
