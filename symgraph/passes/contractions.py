@@ -8,17 +8,19 @@ from symgraph.graph import Apply, Graph, Variable, interning
 from symgraph.op import apply
 from symgraph.ops.contract import Contract
 from symgraph.ops.elementwise import Accumulate, Cast, Elementwise, add, multiply
+from symgraph.ops.reduce import Sum
 from symgraph.ops.shape import Broadcast, Transpose
 from symgraph.passes import Context
 from symgraph.passes.fuse import moves_only
 from symgraph.passes.library import ContractAdd, library_call
 from symgraph.source import attributed_to
-from symgraph.types import Size
+from symgraph.types import Size, product
 
 
 def contractions(graph: Graph, context: Context) -> Graph:
     """Bring matrix products into a layout that BLAS takes, and sums of them into products that add into one buffer.
 
+    - A sum of all elements of a matrix is a sum of its rows' sums, which threads share.
     - A product without a sum (an outer product) is an elementwise product of broadcasts, which fuses.
     - A product whose operands no strides can express gets transposed copies.
     - ``accumulate(a, x @ y, ..)`` becomes a chain in which each product adds into the buffer of the sum so far.
@@ -38,6 +40,9 @@ def contractions(graph: Graph, context: Context) -> Graph:
             with attributed_to(node.sources):
                 if isinstance(node.op, Contract):
                     outputs: Sequence[Variable] = [_contract(node.op, args, given)]
+                elif isinstance(node.op, Sum) and _worth_rows(node.op, args[0]):
+                    rows = apply(Sum(node.op.axes[1:]), *args)
+                    outputs = [apply(Sum((0,)), rows)]
                 elif isinstance(node.op, Accumulate):
                     outputs = [_chain(node, args, uses)]
                 elif all(a is b for a, b in zip(args, node.inputs, strict=True)):
@@ -53,6 +58,15 @@ def contractions(graph: Graph, context: Context) -> Graph:
                 if made.name is None:
                     made.name = old.name
     return Graph(graph.inputs, [new.get(v, v) for v in graph.outputs])
+
+
+ROW = 64
+"""Elements of a row from which a sum of rows is as fast as one over all elements."""
+
+
+def _worth_rows(op: Sum, x: Variable) -> bool:
+    rest = product(x.type.shape[1:])
+    return x.type.ndim > 1 and len(op.axes) == x.type.ndim and (not isinstance(rest, int) or rest >= ROW)
 
 
 def _contract(op: Contract, args: Sequence[Variable], given: set[Variable]) -> Variable:

@@ -250,7 +250,13 @@ class _Fuser:
                 return False
             (use,) = contexts.values()
             index = use.access.args
-            return bool(index) and not use.root.accumulates and index == use.access.scope[: len(index)]
+            # A root without axes has one thread: rows that it adds up are better computed before, by all.
+            return (
+                bool(index)
+                and bool(use.root.indices)
+                and not use.root.accumulates
+                and index == use.access.scope[: len(index)]
+            )
         if getattr(op, "lower", None) is None:
             return False
         if flops(op) <= CHEAP and op.name not in _BRANCHING:
