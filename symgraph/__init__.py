@@ -201,9 +201,18 @@ from symgraph.types import (
 )
 
 if TYPE_CHECKING:
-    from symgraph.autodiff.forward import hvp, jvp
-    from symgraph.autodiff.jacobians import derivative, ggn_vp, hessian, jacobian, laplacian, linearize
-    from symgraph.autodiff.reverse import grad, vjp
+    from symgraph.autodiff.functional import (
+        derivative,
+        grad,
+        hessian,
+        hvp,
+        jacobian,
+        jvp,
+        laplacian,
+        value_and_grad,
+        vjp,
+    )
+    from symgraph.autodiff.jacobians import ggn_vp, linearize
     from symgraph.autodiff.taylor import taylor
     from symgraph.batching import vectorize, vmap
     from symgraph.export import to_networkx
@@ -216,16 +225,17 @@ if TYPE_CHECKING:
 _LAZY = {
     "function": "symgraph.runtime.function",
     "Function": "symgraph.runtime.function",
-    "grad": "symgraph.autodiff.reverse",
-    "vjp": "symgraph.autodiff.reverse",
-    "jvp": "symgraph.autodiff.forward",
-    "hvp": "symgraph.autodiff.forward",
-    "jacobian": "symgraph.autodiff.jacobians",
-    "hessian": "symgraph.autodiff.jacobians",
-    "laplacian": "symgraph.autodiff.jacobians",
+    "grad": "symgraph.autodiff.functional",
+    "vjp": "symgraph.autodiff.functional",
+    "value_and_grad": "symgraph.autodiff.functional",
+    "jvp": "symgraph.autodiff.functional",
+    "hvp": "symgraph.autodiff.functional",
+    "jacobian": "symgraph.autodiff.functional",
+    "hessian": "symgraph.autodiff.functional",
+    "laplacian": "symgraph.autodiff.functional",
     "ggn_vp": "symgraph.autodiff.jacobians",
     "linearize": "symgraph.autodiff.jacobians",
-    "derivative": "symgraph.autodiff.jacobians",
+    "derivative": "symgraph.autodiff.functional",
     "taylor": "symgraph.autodiff.taylor",
     "vmap": "symgraph.batching",
     "vectorize": "symgraph.batching",
@@ -433,6 +443,7 @@ __all__ = [
     "tril",
     "triu",
     "trunc",
+    "value_and_grad",
     "var",
     "vecdot",
     "vector",

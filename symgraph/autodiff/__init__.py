@@ -1,4 +1,4 @@
-"""Derivatives, from graph to graph: reverse mode and forward mode, one file each."""
+"""Derivatives, from graph to graph: one file for each way. :mod:`symgraph.autodiff.functional` takes functions, too."""
 
 from symgraph.autodiff.forward import hvp, jvp
 from symgraph.autodiff.reverse import grad, vjp

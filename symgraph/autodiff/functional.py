@@ -1,0 +1,455 @@
+"""Derivatives of Python functions: callables in, callables out, on symbols or, compiled on first use, on arrays.
+
+The names are those of the transformations of graphs. Given a variable (or several) they are these; given a function,
+they return a function.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import ModuleType
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from symgraph import source
+from symgraph.autodiff import forward, reverse
+from symgraph.autodiff.arguments import Disconnected
+from symgraph.errors import CostError, DTypeError, MissingInputError, RankError
+from symgraph.graph import Variable
+from symgraph.op import TensorLike, as_variable
+from symgraph.substitute import substitute
+from symgraph.types import TensorType, as_dtype, dim, is_float
+
+KEPT = 64
+"""Compiled functions that are kept for each transformed function, by structure, dtypes and ranks of the arguments."""
+
+Structure = Any
+"""``None`` for a leaf, or the type of a container with the structures of its items."""
+
+# -- nested structures of tensors --------------------------------------------------------------------------------------
+
+
+def flatten(value: Any) -> tuple[list[Any], Structure]:
+    """The leaves of nested lists, tuples and dicts, in order, and the structure that they stand in."""
+    leaves: list[Any] = []
+    return leaves, _structure(value, leaves)
+
+
+def _structure(value: Any, leaves: list[Any]) -> Structure:
+    if isinstance(value, list | tuple) and not _numbers(value):
+        return (type(value), tuple(_structure(v, leaves) for v in value))
+    if isinstance(value, dict):
+        return (dict, tuple((k, _structure(v, leaves)) for k, v in value.items()))
+    leaves.append(value)
+    return None
+
+
+def _numbers(value: Any) -> bool:
+    """Whether this is an array written as a list: numbers, or lists of them."""
+    return isinstance(value, list) and bool(value) and all(isinstance(v, int | float) or _numbers(v) for v in value)
+
+
+def unflatten(structure: Structure, leaves: Iterator[Any]) -> Any:
+    """The inverse of :func:`flatten`."""
+    if structure is None:
+        return next(leaves)
+    kind, parts = structure
+    if kind is dict:
+        return {k: unflatten(s, leaves) for k, s in parts}
+    items = [unflatten(s, leaves) for s in parts]
+    # A named tuple takes its fields one by one.
+    return kind(*items) if hasattr(kind, "_fields") else kind(items)
+
+
+# -- functions of symbols or arrays ------------------------------------------------------------------------------------
+
+
+class Transformed:
+    """A derivative of a Python function: called with variables it builds a graph, called with arrays it runs.
+
+    Arrays, numbers, and nested lists, tuples and dicts of them are taken; Python numbers take the float dtype of the
+    arrays, and strings, booleans and functions are passed on as they are. The first call with a new structure, or new
+    dtypes or ranks, builds and compiles; sizes are free, but which axes have size 1, and so broadcast, is compiled in.
+    Compiled functions are kept. Calls are thread-safe.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fn: Callable[..., Any],
+        argnums: int | Sequence[int],
+        build: Callable[[_Point], Any],
+        extra: str | None = None,
+    ) -> None:
+        self.fn = fn
+        self.argnums = argnums
+        self._name = name
+        self._build = build
+        self._extra = extra  # the keyword of the tangent or cotangent
+        self._numbers = _argnums(name, argnums)
+        self._compiled: OrderedDict[Any, Any] = OrderedDict()
+        self._lock = threading.Lock()
+        self.__name__ = f"{name}({getattr(fn, '__name__', type(fn).__name__)})"
+        self.__doc__ = fn.__doc__
+        self.__wrapped__ = fn
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """On variables: a graph. On arrays: arrays, in the same structure."""
+        if len(args) <= max(self._numbers):
+            raise MissingInputError(f"{self.__name__}: there is no argument {max(self._numbers)} to differentiate in")
+        if self._extra is not None and self._extra not in kwargs:
+            raise MissingInputError(f"{self.__name__}: needs the keyword argument {self._extra}=")
+        leaves, structure = flatten((args, kwargs))
+        if any(_is_variable(v) for v in leaves):
+            return self._graph(args, kwargs)
+        static = [None if _is_tensor(v) else (v,) for v in leaves]
+        arrays = self._arrays([v for v, s in zip(leaves, static, strict=True) if s is None], args, kwargs)
+        key = (structure, tuple(static), *((a.dtype, tuple(n == 1 for n in a.shape)) for a in arrays))
+        with self._lock:
+            entry = self._compiled.get(key)
+            if entry is None:
+                entry = self._compiled[key] = self._compile(structure, static, arrays)
+                while len(self._compiled) > KEPT:
+                    self._compiled.popitem(last=False)
+            else:
+                self._compiled.move_to_end(key)
+        function, results = entry
+        return unflatten(results, iter(function(*arrays)))
+
+    def _graph(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        point = _Point(self._name, self.fn, args, dict(kwargs), self.argnums, self._extra)
+        leaves, structure = flatten(self._build(point))
+        return unflatten(structure, iter(point.at_arguments([as_variable(v) for v in leaves])))
+
+    def _arrays(self, leaves: Sequence[Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[NDArray[Any]]:
+        """The leaves as arrays: Python numbers of the arrays' float dtype, integers only where none is needed."""
+        smooth: list[bool] = []
+        for k, part in enumerate([*args, *kwargs.items()]):
+            inner = part if k < len(args) else part[1]
+            is_smooth = k in self._numbers or (k >= len(args) and part[0] == self._extra)
+            smooth.extend(is_smooth for v in flatten(inner)[0] if _is_tensor(v))
+        arrays = [np.asarray(v) for v in leaves]
+        own = [isinstance(v, np.ndarray | np.generic) for v in leaves]
+        floats = [a.dtype for a, o in zip(arrays, own, strict=True) if o and a.dtype.kind == "f"]
+        common = np.result_type(*floats) if floats else np.dtype("float64")
+        out = []
+        for a, o, wanted in zip(arrays, own, smooth, strict=True):
+            if not o and (a.dtype.kind == "f" or (wanted and a.dtype.kind in "iu")):
+                a = a.astype(common)
+            out.append(np.asarray(a, as_dtype(a.dtype)))
+        return out
+
+    def _compile(self, structure: Structure, static: Sequence[Any], arrays: Sequence[NDArray[Any]]) -> tuple[Any, Any]:
+        from symgraph.runtime.function import function
+
+        inputs = [Variable(TensorType(a.dtype, tuple(1 if n == 1 else dim() for n in a.shape))) for a in arrays]
+        symbols = iter(inputs)
+        args, kwargs = unflatten(structure, iter([next(symbols) if s is None else s[0] for s in static]))
+        found, results = flatten(self._graph(args, kwargs))
+        return function(inputs, found, name=self.__name__), results
+
+    def __repr__(self) -> str:
+        return f"<{self.__name__}>"
+
+
+def _is_variable(v: Any) -> bool:
+    return isinstance(getattr(v, "variable", v), Variable)
+
+
+def _is_tensor(v: Any) -> bool:
+    return isinstance(v, np.ndarray | np.generic | int | float | list) and not isinstance(v, bool)
+
+
+def _symbolic(value: Any) -> Any:
+    """``value`` with arrays as variables: a function sees the same kinds of things however it is called."""
+    leaves, structure = flatten(value)
+    return unflatten(structure, iter([as_variable(v) if isinstance(v, np.ndarray | list) else v for v in leaves]))
+
+
+def _argnums(name: str, argnums: int | Sequence[int]) -> tuple[int, ...]:
+    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    if not numbers or any(type(i) is not int or i < 0 for i in numbers):
+        raise RankError(f"{name}: argnums are one or more positions of arguments, got {argnums!r}  {_line()}")
+    return numbers
+
+
+def _line() -> str:
+    return source.show(source.current())
+
+
+class _Point:
+    """A function of symbols at a point: its value, and the variables that it is differentiated in."""
+
+    def __init__(
+        self,
+        name: str,
+        fn: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        argnums: int | Sequence[int],
+        extra: str | None,
+    ) -> None:
+        self.name = name
+        self.extra = kwargs.pop(extra) if extra is not None else None
+        # Symbols of its own for each argument: the derivative is in the argument, not in what else uses a variable
+        # that was given, nor in another argument that is the same variable.
+        self._given: dict[Variable, Variable] = {}
+        own = [_symbolic(a) for a in args]
+        for i in _argnums(name, argnums):
+            leaves, structure = flatten(args[i])
+            own[i] = unflatten(structure, iter([self._symbol(i, v) for v in leaves]))
+        chosen = own[argnums] if isinstance(argnums, int) else tuple(own[i] for i in argnums)
+        self.wrt, self._structure = flatten(chosen)
+        self.value = fn(*own, **{k: _symbolic(v) for k, v in kwargs.items()})
+
+    def _symbol(self, argument: int, value: Any) -> Variable:
+        v = as_variable(float(value) if type(value) is int else value)
+        if not is_float(v.type.dtype):
+            raise DTypeError(f"{self.name}: argument {argument} is {v.type}, and has no derivative  {_line()}")
+        symbol = Variable(v.type, name=v.name)
+        self._given[symbol] = v
+        return symbol
+
+    def at_arguments(self, results: Sequence[Variable]) -> list[Variable]:
+        """``results`` with what was given in place of the symbols."""
+        return substitute(results, self._given)
+
+    def cost(self) -> Variable:
+        """The value, which has to be a single variable."""
+        if not _is_variable(self.value):
+            raise CostError(f"{self.name}: the function must return a scalar variable, got {self.value!r}  {_line()}")
+        return as_variable(self.value)
+
+    def outputs(self) -> tuple[list[Variable], Structure]:
+        """The value as a flat list, and its structure."""
+        leaves, structure = flatten(self.value)
+        return [as_variable(v) for v in leaves], structure
+
+    def like(self, results: Sequence[Any]) -> Any:
+        """``results``, one for each variable that is differentiated in, in the structure of the arguments."""
+        return unflatten(self._structure, iter(results))
+
+
+# -- the transformations -----------------------------------------------------------------------------------------------
+
+
+def _is_function(first: object) -> bool:
+    return callable(first) and not _is_variable(first)
+
+
+def _jacobians() -> ModuleType:
+    from symgraph.autodiff import jacobians  # a gradient needs none of it
+
+    return jacobians
+
+
+def _positions(wrt: Any, argnums: int | Sequence[int]) -> int | Sequence[int]:
+    # As in JAX, the second argument may be the positions.
+    return argnums if wrt is None else wrt
+
+
+@overload
+def grad(
+    cost: Callable[..., Any],
+    wrt: int | Sequence[int] | None = ...,
+    *,
+    argnums: int | Sequence[int] = ...,
+    disconnected: Disconnected = ...,
+) -> Transformed: ...
+@overload
+def grad(
+    cost: Variable | None,
+    wrt: Variable,
+    disconnected: Literal["raise", "zero"] = ...,
+    known: Mapping[Variable, TensorLike] | None = ...,
+) -> Variable: ...
+@overload
+def grad(
+    cost: Variable | None,
+    wrt: list[Variable],
+    disconnected: Literal["raise", "zero"] = ...,
+    known: Mapping[Variable, TensorLike] | None = ...,
+) -> list[Variable]: ...
+@overload
+def grad(
+    cost: Variable | None,
+    wrt: tuple[Variable, ...],
+    disconnected: Literal["raise", "zero"] = ...,
+    known: Mapping[Variable, TensorLike] | None = ...,
+) -> tuple[Variable, ...]: ...
+@overload
+def grad(
+    cost: Variable | None, wrt: Any, disconnected: Disconnected = ..., known: Mapping[Variable, TensorLike] | None = ...
+) -> Any: ...
+def grad(
+    cost: Any,
+    wrt: Any = None,
+    disconnected: Disconnected = "raise",
+    known: Mapping[Variable, TensorLike] | None = None,
+    *,
+    argnums: int | Sequence[int] = 0,
+) -> Any:
+    """The gradient of a scalar: a graph for a variable, a function for a function.
+
+    ``grad(cost, wrt)`` is :func:`symgraph.autodiff.reverse.grad`. ``grad(f, argnums=0)`` is a function of ``f``'s
+    arguments that returns the gradient in the arguments at the positions ``argnums``: for one position, in the
+    structure of that argument (an array, or nested lists, tuples and dicts of arrays), for several, a tuple of these.
+    Called with variables it returns graphs, called with arrays it compiles on first use and runs.
+    """
+    if not _is_function(cost):
+        return reverse.grad(cost, wrt, disconnected, known)
+
+    def build(point: _Point) -> Any:
+        return point.like(reverse.grad(point.cost(), point.wrt, disconnected))
+
+    return Transformed("grad", cost, _positions(wrt, argnums), build)
+
+
+def value_and_grad(
+    fn: Callable[..., Any], argnums: int | Sequence[int] = 0, disconnected: Disconnected = "raise"
+) -> Transformed:
+    """A function that returns the value of ``fn``, a scalar, and its gradient, as :func:`grad` gives it."""
+    if not _is_function(fn):
+        raise DTypeError(f"value_and_grad: wanted a function, got {fn!r}  {_line()}")
+
+    def build(point: _Point) -> Any:
+        return point.value, point.like(reverse.grad(point.cost(), point.wrt, disconnected))
+
+    return Transformed("value_and_grad", fn, argnums, build)
+
+
+def jacobian(
+    y: Any, x: Any = None, mode: str = "auto", disconnected: Disconnected = "raise", *, argnums: int | Sequence[int] = 0
+) -> Any:
+    """The Jacobian: a graph for variables, see :func:`symgraph.autodiff.jacobians.jacobian`; a function for a function.
+
+    The function returns, in the structure of the results of ``y``, blocks in the structure of the arguments.
+    """
+    if not _is_function(y):
+        return _jacobians().jacobian(y, x, mode, disconnected)
+
+    def build(point: _Point) -> Any:
+        outputs, structure = point.outputs()
+        rows = _jacobians().jacobian(outputs, point.wrt, mode, disconnected)
+        return unflatten(structure, iter([point.like(row) for row in rows]))
+
+    return Transformed("jacobian", y, _positions(x, argnums), build)
+
+
+def hessian(cost: Any, wrt: Any = None, *, argnums: int | Sequence[int] = 0) -> Any:
+    """The Hessian of a scalar: a graph, see :func:`symgraph.autodiff.jacobians.hessian`; or a function."""
+    if not _is_function(cost):
+        return _jacobians().hessian(cost, wrt)
+
+    def build(point: _Point) -> Any:
+        return point.like([point.like(row) for row in _jacobians().hessian(point.cost(), point.wrt)])
+
+    return Transformed("hessian", cost, _positions(wrt, argnums), build)
+
+
+def laplacian(y: Any, x: Any = None, *, argnums: int | Sequence[int] = 0) -> Any:
+    """The Laplacian: a graph for a variable, see :func:`symgraph.autodiff.jacobians.laplacian`; or a function."""
+    if not _is_function(y):
+        return _jacobians().laplacian(y, x)
+    return Transformed(
+        "laplacian", y, _positions(x, argnums), lambda point: _jacobians().laplacian(point.cost(), point.wrt)
+    )
+
+
+def derivative(y: Any, x: Any = None, n: int = 1) -> Any:
+    """The n-th derivative: a graph for a variable, see :func:`symgraph.autodiff.jacobians.derivative`; or a function.
+
+    ``derivative(f, n=3)`` is a function of the arguments of ``f``, differentiated in the first.
+    """
+    if not _is_function(y):
+        return _jacobians().derivative(y, x, n)
+
+    def build(point: _Point) -> Any:
+        (v,) = point.wrt
+        return _jacobians().derivative(point.cost(), v, n)
+
+    return Transformed("derivative", y, _positions(x, 0), build)
+
+
+def jvp(
+    y: Any,
+    x: Any = None,
+    tangent: Any = None,
+    disconnected: Disconnected = "raise",
+    *,
+    argnums: int | Sequence[int] = 0,
+) -> Any:
+    """The product of the Jacobian with a tangent: a graph, see :func:`symgraph.autodiff.forward.jvp`; or a function.
+
+    ``jvp(f)(*arguments, tangent=t)`` returns the value of ``f`` and its derivative along ``t``, which has the structure
+    of the arguments at ``argnums``.
+    """
+    if not _is_function(y):
+        return forward.jvp(y, x, tangent, disconnected)
+
+    def build(point: _Point) -> Any:
+        outputs, structure = point.outputs()
+        products = forward.jvp(outputs, point.wrt, flatten(point.extra)[0], disconnected)
+        return point.value, unflatten(structure, iter(products))
+
+    return Transformed("jvp", y, _positions(x, argnums), build, "tangent")
+
+
+@overload
+def vjp(
+    y: Callable[..., Any],
+    x: int | Sequence[int] | None = ...,
+    *,
+    argnums: int | Sequence[int] = ...,
+    disconnected: Disconnected = ...,
+) -> Transformed: ...
+@overload
+def vjp(y: Any, x: Variable, cotangent: Any, disconnected: Literal["raise", "zero"] = ...) -> Variable: ...
+@overload
+def vjp(y: Any, x: list[Variable], cotangent: Any, disconnected: Literal["raise", "zero"] = ...) -> list[Variable]: ...
+@overload
+def vjp(
+    y: Any, x: tuple[Variable, ...], cotangent: Any, disconnected: Literal["raise", "zero"] = ...
+) -> tuple[Variable, ...]: ...
+@overload
+def vjp(y: Any, x: Any, cotangent: Any, disconnected: Disconnected = ...) -> Any: ...
+def vjp(
+    y: Any,
+    x: Any = None,
+    cotangent: Any = None,
+    disconnected: Disconnected = "raise",
+    *,
+    argnums: int | Sequence[int] = 0,
+) -> Any:
+    """The product of a cotangent with the Jacobian: a graph, see :func:`symgraph.autodiff.reverse.vjp`; or a function.
+
+    ``vjp(f)(*arguments, cotangent=u)`` returns the value of ``f`` and the product, in the structure of the arguments at
+    ``argnums``; ``u`` has the structure of the value.
+    """
+    if not _is_function(y):
+        return reverse.vjp(y, x, cotangent, disconnected)
+
+    def build(point: _Point) -> Any:
+        outputs, _ = point.outputs()
+        products = reverse.vjp(outputs, point.wrt, flatten(point.extra)[0], disconnected)
+        return point.value, point.like(products)
+
+    return Transformed("vjp", y, _positions(x, argnums), build, "cotangent")
+
+
+def hvp(cost: Any, wrt: Any = None, v: Any = None, *, argnums: int | Sequence[int] = 0) -> Any:
+    """The product of the Hessian with ``v``: a graph, see :func:`symgraph.autodiff.forward.hvp`; or a function.
+
+    ``hvp(f)(*arguments, v=d)`` returns the product, in the structure of the arguments at ``argnums``, which ``d`` has.
+    """
+    if not _is_function(cost):
+        return forward.hvp(cost, wrt, v)
+
+    def build(point: _Point) -> Any:
+        return point.like(forward.hvp(point.cost(), point.wrt, flatten(point.extra)[0]))
+
+    return Transformed("hvp", cost, _positions(wrt, argnums), build, "v")
