@@ -156,7 +156,7 @@ class _Lowering:
             if not closed and top not in visited:
                 visited.add(top)
                 waiting = [a for a in map(self.canonical, top.args) if a.args and a not in visited]
-                stack.extend(a for a in waiting if self.known(a, block) is None)
+                stack.extend(a for a in reversed(waiting) if self.known(a, block) is None)
                 if stack[-1] is not top:
                     continue
             self.one(stack.pop(), block)
