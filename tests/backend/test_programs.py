@@ -36,6 +36,11 @@ Array = NDArray[Any]
 TOLERANCE = {"float64": 1e-9, "float32": 2e-3, "float16": 2e-1}
 
 
+def examples(count: int) -> hypothesis.settings:
+    """``count`` examples under the profile that the suite runs with, ten times as many to explore."""
+    return hypothesis.settings(max_examples=count * hypothesis.settings().max_examples // 100)
+
+
 @st.composite
 def programs(draw: Any, steps: int = 12, dtypes: tuple[str, ...] = ("float64",)) -> Program:
     return random_program(from_hypothesis(draw), steps, dtypes)
@@ -91,25 +96,25 @@ def check(program: Program, outputs: list[Variable], worst: str | None = None, s
     assert kernel_cache().compiled == compiled
 
 
-@hypothesis.settings(max_examples=80)
+@examples(80)
 @hypothesis.given(programs())
 def test_values(program: Program) -> None:
     check(program, program.outputs)
 
 
-@hypothesis.settings(max_examples=40)
+@examples(40)
 @hypothesis.given(programs(8))
 def test_gradients(program: Program) -> None:
     check(program, [program.cost(), *program.gradients()])
 
 
-@hypothesis.settings(max_examples=25)
+@examples(25)
 @hypothesis.given(programs(10, ("float32", "float64", "float16")))
 def test_mixed_precision(program: Program) -> None:
     check(program, program.outputs, worst="float16")
 
 
-@hypothesis.settings(max_examples=12)
+@examples(12)
 @hypothesis.given(programs(8), st.sampled_from([p.name for p in GRAPH_PASSES]))
 def test_stopped_anywhere(program: Program, stop_after: str) -> None:
     decomposed = [n.op.name for n in program.graph.nodes if hasattr(n.op, "decompose")]
@@ -117,13 +122,13 @@ def test_stopped_anywhere(program: Program, stop_after: str) -> None:
     check(program, program.outputs, sizes=1, stop_after=stop_after)
 
 
-@hypothesis.settings(max_examples=12)
+@examples(12)
 @hypothesis.given(programs(8))
 def test_fast_math(program: Program) -> None:
     check(program, program.outputs, sizes=2, fast_math=True)
 
 
-@hypothesis.settings(max_examples=15)
+@examples(15)
 @hypothesis.given(programs(10), st.integers(0, 2**20))
 def test_updates(program: Program, seed: int) -> None:
     """Inputs as state: each call replaces them by what the program says, from the values before."""
@@ -279,7 +284,7 @@ def wide_programs(draw: Any, steps: int = 10) -> tuple[list[Variable], list[Vari
     return inputs, list(dict.fromkeys([m.pool[-1], m.any(), m.any(), m.any()]))
 
 
-@hypothesis.settings(max_examples=60)
+@examples(60)
 @hypothesis.given(wide_programs())
 def test_shapes_indices_and_integers(program: tuple[list[Variable], list[Variable]]) -> None:
     """Sizes of 0 and 1 among them, at which the interpreter may refuse the program."""
