@@ -192,6 +192,11 @@ from symgraph.ops.shape import (
     swapaxes,
     transpose,
 )
+from symgraph.ops.shaping import (
+    clip_gradient,
+    scale_gradient,
+    zero_gradient,
+)
 from symgraph.substitute import substitute
 from symgraph.types import (
     DTYPES,
@@ -304,6 +309,7 @@ __all__ = [
     "cbrt",
     "ceil",
     "clip",
+    "clip_gradient",
     "concatenate",
     "constant",
     "copysign",
@@ -408,6 +414,7 @@ __all__ = [
     "rint",
     "roll",
     "scalar",
+    "scale_gradient",
     "shared",
     "sigmoid",
     "sign",
@@ -451,6 +458,7 @@ __all__ = [
     "vjp",
     "vmap",
     "where",
+    "zero_gradient",
     "zeros",
     "zeros_like",
 ]

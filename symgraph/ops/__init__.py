@@ -1,5 +1,5 @@
 """The operations, one file per family. Importing this registers all of them in :data:`symgraph.op.OPS`."""
 
-from symgraph.ops import contract, create, elementwise, gather, indexing, nn, rearrange, reduce, shape
+from symgraph.ops import contract, create, elementwise, gather, indexing, nn, rearrange, reduce, shape, shaping
 
-__all__ = ["contract", "create", "elementwise", "gather", "indexing", "nn", "rearrange", "reduce", "shape"]
+__all__ = ["contract", "create", "elementwise", "gather", "indexing", "nn", "rearrange", "reduce", "shape", "shaping"]

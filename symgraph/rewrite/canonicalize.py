@@ -27,6 +27,15 @@ from symgraph.ops.elementwise import (
     square,
     stop_gradient,
 )
+from symgraph.ops.shaping import (
+    ClipGradient,
+    ClipGradientNorm,
+    ScaleGradient,
+    ZeroGradient,
+    clip_gradient,
+    scale_gradient,
+    zero_gradient,
+)
 from symgraph.rewrite.contractions import CONTRACTIONS
 from symgraph.rewrite.logic import LOGIC
 from symgraph.rewrite.pattern import (
@@ -479,6 +488,23 @@ def cast_of_cast(node: Apply) -> Variable | None:
 @structural(StopGradient, examples=lambda: [stop_gradient(_var("float64", 3))])
 def stop_gradient_is_identity(node: Apply) -> Variable | None:
     """stop_gradient(x) -> x, once there is nothing left to differentiate    exact"""
+    return node.inputs[0]
+
+
+@structural(
+    ZeroGradient,
+    ScaleGradient,
+    ClipGradient,
+    ClipGradientNorm,
+    examples=lambda: [
+        zero_gradient(_var("float64", 3)),
+        scale_gradient(_var("float64", 3), 2),
+        clip_gradient(_var("float64", 3), -1, 1),
+        clip_gradient(_var("float64", 3), norm=1),
+    ],
+)
+def shaped_gradient_is_identity(node: Apply) -> Variable | None:
+    """scale_gradient(x, k) -> x, and its kin, once there is nothing left to differentiate    exact"""
     return node.inputs[0]
 
 
