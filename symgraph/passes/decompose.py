@@ -47,10 +47,18 @@ _UNDOING: Final = frozenset(("concatenates", "accumulate_of_few"))
 AFTERWARDS: Final[tuple[Rule, ...]] = tuple(r for r in CANONICALIZE if r.name not in _UNDOING)
 
 
-def decompose(graph: Graph, context: Context) -> Graph:
-    """Replace operations that state a decomposition by it, and bring the result into canonical form."""
-    needed = any(
+def legalize(graph: Graph) -> Graph:
+    """Decompose, and nothing else: what has to be done where the pipeline was stopped before."""
+    return apply_rules(graph, Context(), (), always=DECOMPOSE) if _needed(graph) else graph
+
+
+def _needed(graph: Graph) -> bool:
+    return any(
         hasattr(node.op, "decompose") or (isinstance(node.op, Concatenate) and len(node.inputs) > _LONGEST)
         for node in graph.nodes
     )
-    return apply_rules(graph, context, AFTERWARDS, always=DECOMPOSE) if needed else graph
+
+
+def decompose(graph: Graph, context: Context) -> Graph:
+    """Replace operations that state a decomposition by it, and bring the result into canonical form."""
+    return apply_rules(graph, context, AFTERWARDS, always=DECOMPOSE) if _needed(graph) else graph

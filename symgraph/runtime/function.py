@@ -26,6 +26,7 @@ from symgraph.errors import (
 from symgraph.graph import Apply, Constant, Graph, SharedVariable, Variable, leaves
 from symgraph.op import TensorLike, as_variable
 from symgraph.ops.elementwise import StopGradient
+from symgraph.passes.decompose import legalize
 from symgraph.pipeline import Trace, run_pipeline
 from symgraph.runtime.checks import agree, describe_difference, size_checks
 from symgraph.runtime.interpreter import interpret
@@ -142,7 +143,7 @@ class Function:
         self.optimized, self.trace = run_pipeline(
             self.graph, stop_after=stop_after, check=check, levels=levels, fast_math=fast_math
         )
-        final = _own_outputs(self.optimized)
+        final = _own_outputs(legalize(self.optimized))
         self.seconds["optimize"] = time.perf_counter() - start
         start = time.perf_counter()
         count = len(wanted)

@@ -329,20 +329,21 @@ class Executable:
         return made
 
     def _slow(self, args: tuple[Any, ...]) -> Any:
-        depth = getattr(self._depth, "value", 0)
-        if depth > 1:
-            raise SizeError("the native entry refuses arguments that were prepared for it")
         arrays = self._prepare(args)
         count = len(self.program.arguments)
         env = bind_sizes(self.program.arguments, arrays[:count])
         dims = tuple(resolve(s, env) for s in self.slot_sizes)
-        if dims not in self.program.plans:
+        planned = dims in self.program.plans
+        if not planned:
             self.plan(dims, env)
-        self._depth.value = depth + 1
+        refused = getattr(self._depth, "value", 0)
+        if planned and refused > 1:
+            raise SizeError("the native entry refuses arguments that were prepared for it")
+        self._depth.value = refused + planned  # another thread may have had the plan dropped meanwhile
         try:
             return self.entry(*arrays)
         finally:
-            self._depth.value = depth
+            self._depth.value = refused
 
     def _failed(self, step: int, code: int, args: tuple[Any, ...]) -> Any:
         s = self.program.steps[step]
