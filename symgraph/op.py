@@ -75,13 +75,16 @@ class Op:
     linear: Literal["no", "jointly", "each"] = "no"
     """``jointly``: linear in all inputs together (concatenate); ``each``: in each float input for fixed others."""
 
+    # Ops take as many operands as they have: to a type checker, `*inputs: Any, **none: Any` admits every signature.
     # -- facts that each op states ------------------------------------------------------------------------------------
 
-    def infer(self, *inputs: TensorType) -> TensorType | tuple[TensorType, ...]:
+    # An op takes the operands that it has: `*inputs: Any, **none: Any` admits every signature to the type checker.
+
+    def infer(self, *inputs: Any, **none: Any) -> TensorType | tuple[TensorType, ...]:
         """Output type or types. Raises where inputs do not fit; the caller adds operand types and the user's line."""
         raise NotImplementedError(f"{self.name} has no type rule")
 
-    def reference(self, *inputs: NDArray[Any]) -> Any:
+    def reference(self, *inputs: Any, **none: Any) -> Any:
         """The meaning of the op, in NumPy: an array, or a tuple of arrays for several outputs."""
         raise NotImplementedError(f"{self.name} has no reference")
 
@@ -127,7 +130,7 @@ class Op:
         """The op over a new leading axis: inputs flagged in ``batched`` have it, all outputs get it."""
         raise NotImplementedError(f"{self.name} has no batching rule")
 
-    def lower(self, index: Any, *inputs: Any) -> Any:
+    def lower(self, *args: Any, **none: Any) -> Any:
         """The index form: the scalar expression of the output at ``index`` (see :mod:`symgraph.loop.ir`)."""
         raise NotImplementedError(f"{self.name} has no lowering")
 

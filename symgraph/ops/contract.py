@@ -36,7 +36,7 @@ class Contract(Op):
     out: Labels
     linear = "each"
 
-    def infer(self, a: TensorType, b: TensorType) -> TensorType:  # type: ignore[override]
+    def infer(self, a: TensorType, b: TensorType) -> TensorType:
         if a.dtype != b.dtype:
             raise DTypeError(f"contract: operands of different dtypes: {a} and {b}")
         if len(self.lhs) != a.ndim or len(self.rhs) != b.ndim:
@@ -52,7 +52,7 @@ class Contract(Op):
             raise RankError(f"contract: a label stands alone in {self.lhs}, {self.rhs}, {self.out}")
         return a.with_shape(sizes[label] for label in self.out)
 
-    def reference(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
         # As one stack of matrix products, which NumPy has for every dtype.
         stacked = [k for k in self.out if k in self.lhs and k in self.rhs]
         rows = [k for k in self.out if k not in self.rhs]

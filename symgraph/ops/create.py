@@ -47,12 +47,12 @@ class Iota(Nullary):
     axis: int
     dtype: str
 
-    def infer(self) -> TensorType:  # type: ignore[override]
+    def infer(self) -> TensorType:
         if not 0 <= self.axis < len(self.shape):
             raise RankError(f"iota: axis {self.axis} does not exist in {list(self.shape)}")
         return TensorType(as_dtype(self.dtype), self.shape)
 
-    def reference(self) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self) -> NDArray[Any]:
         shape = concrete(self.shape)
         place = [n if a == self.axis else 1 for a, n in enumerate(shape)]
         return np.broadcast_to(np.arange(shape[self.axis]).astype(self.dtype).reshape(place), shape)
@@ -71,10 +71,10 @@ class SizeOf(Nullary):
 
     size: Size
 
-    def infer(self) -> TensorType:  # type: ignore[override]
+    def infer(self) -> TensorType:
         return TensorType(np.dtype("int64"), ())
 
-    def reference(self) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self) -> NDArray[Any]:
         return np.array(int(self.size), dtype="int64")
 
     def lower(self, index: ix.Index) -> ix.Expr:

@@ -299,10 +299,10 @@ class Cast(Op):
 
     dtype: str
 
-    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
+    def infer(self, x: TensorType) -> TensorType:
         return x.with_dtype(self.dtype)
 
-    def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self, x: NDArray[Any]) -> NDArray[Any]:
         with np.errstate(all="ignore"):
             return x.astype(self.dtype)
 
@@ -390,10 +390,10 @@ class StopGradient(Op):
 
     stops = True
 
-    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
+    def infer(self, x: TensorType) -> TensorType:
         return x
 
-    def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self, x: NDArray[Any]) -> NDArray[Any]:
         return x
 
     def vjp(

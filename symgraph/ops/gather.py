@@ -106,13 +106,13 @@ class Gather(Op):
     out: Labels
     linear = "each"
 
-    def infer(self, x: TensorType, *indices: TensorType) -> TensorType:  # type: ignore[override]
+    def infer(self, x: TensorType, *indices: TensorType) -> TensorType:
         sizes = _label_sizes(self.name, x.shape, self.x_axes, self.index_axes, indices)
         if set(sizes) != set(self.out) or len(set(self.out)) != len(self.out):
             raise RankError(f"gather: the result's labels {self.out} are not those of the operands")
         return x.with_shape(sizes[label] for label in self.out)
 
-    def reference(self, x: NDArray[Any], *indices: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self, x: NDArray[Any], *indices: NDArray[Any]) -> NDArray[Any]:
         types = [TensorType(i.dtype, i.shape) for i in indices]
         sizes = _label_sizes(self.name, x.shape, self.x_axes, self.index_axes, types)
         shape = concrete(tuple(sizes[label] for label in self.out))
@@ -154,7 +154,7 @@ class ScatterAdd(Op):
     labels: Labels
     linear = "each"
 
-    def infer(self, ct: TensorType, *indices: TensorType) -> TensorType:  # type: ignore[override]
+    def infer(self, ct: TensorType, *indices: TensorType) -> TensorType:
         sizes = _label_sizes(self.name, self.shape, self.x_axes, self.index_axes, indices)
         if len(self.labels) != ct.ndim or set(sizes) != set(self.labels):
             raise RankError(f"scatter_add: labels {self.labels} do not fit {ct}")
@@ -162,7 +162,7 @@ class ScatterAdd(Op):
             raise SizeError(f"scatter_add: {ct} does not have the sizes {[sizes[label] for label in self.labels]}")
         return ct.with_shape(self.shape)
 
-    def reference(self, ct: NDArray[Any], *indices: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self, ct: NDArray[Any], *indices: NDArray[Any]) -> NDArray[Any]:
         shape = concrete(self.shape)
         # Half precision is added up in single, as in sums.
         out = np.zeros(shape, "float32" if ct.dtype == np.float16 else ct.dtype)

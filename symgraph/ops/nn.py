@@ -58,7 +58,7 @@ class AlongAxis(Op):
 
     axis: int
 
-    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
+    def infer(self, x: TensorType) -> TensorType:
         _floats(self.name, x)
         if not 0 <= self.axis < x.ndim:
             raise RankError(f"{self.name}: axis {self.axis} does not exist in {x}")
@@ -91,7 +91,7 @@ class Softmax(AlongAxis):
 
     axis: int
 
-    def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self, x: NDArray[Any]) -> NDArray[Any]:
         if not x.size:
             return x
         with np.errstate(all="ignore"):
@@ -130,7 +130,7 @@ class LogSoftmax(AlongAxis):
 
     axis: int
 
-    def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self, x: NDArray[Any]) -> NDArray[Any]:
         if not x.size:
             return x
         with np.errstate(all="ignore"):
@@ -170,11 +170,11 @@ class LogSumExp(OverAxes):
 
     axes: tuple[int, ...]
 
-    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
+    def infer(self, x: TensorType) -> TensorType:
         _floats(self.name, x)
         return OverAxes.infer(self, x)
 
-    def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self, x: NDArray[Any]) -> NDArray[Any]:
         with np.errstate(all="ignore"):
             wide = _wide(x)
             m = np.max(wide, axis=self.axes, keepdims=True, initial=-np.inf)

@@ -62,7 +62,7 @@ class OverAxes(Op):
     axes: tuple[int, ...]
     nonempty: ClassVar[bool] = False  # there is no neutral element
 
-    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
+    def infer(self, x: TensorType) -> TensorType:
         if list(self.axes) != sorted(set(self.axes)) or builtins.any(not 0 <= a < x.ndim for a in self.axes):
             raise RankError(f"{self.name}: {self.axes} are not sorted axes of {x}")
         if self.nonempty:
@@ -123,12 +123,12 @@ class Sum(Reduction):
     kind = "add"
     linear = "each"
 
-    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
+    def infer(self, x: TensorType) -> TensorType:
         if x.dtype == bool:
             raise DTypeError("sum: truth values are counted as int64; cast them first")
         return Reduction.infer(self, x)
 
-    def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self, x: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(np.sum(x, axis=self.axes, dtype=_work_dtype(x.dtype))).astype(x.dtype)
 
     def transpose(self, ct: Variable, inputs: Sequence[Variable]) -> Sequence[Derivative]:
@@ -147,12 +147,12 @@ class Prod(Reduction):
     axes: tuple[int, ...]
     kind = "multiply"
 
-    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
+    def infer(self, x: TensorType) -> TensorType:
         if x.dtype == bool:
             raise DTypeError("prod: truth values are multiplied as int64; cast them first")
         return Reduction.infer(self, x)
 
-    def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self, x: NDArray[Any]) -> NDArray[Any]:
         with np.errstate(all="ignore"):
             return np.asarray(np.prod(x, axis=self.axes, dtype=_work_dtype(x.dtype))).astype(x.dtype)
 
@@ -260,7 +260,7 @@ class Max(Extremum):
     axes: tuple[int, ...]
     kind = "maximum"
 
-    def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self, x: NDArray[Any]) -> NDArray[Any]:
         check_nonempty(self.name, TensorType(x.dtype, x.shape), self.axes)
         with np.errstate(all="ignore"):
             return np.asarray(np.max(x, axis=self.axes))
@@ -273,7 +273,7 @@ class Min(Extremum):
     axes: tuple[int, ...]
     kind = "minimum"
 
-    def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self, x: NDArray[Any]) -> NDArray[Any]:
         check_nonempty(self.name, TensorType(x.dtype, x.shape), self.axes)
         with np.errstate(all="ignore"):
             return np.asarray(np.min(x, axis=self.axes))
@@ -282,7 +282,7 @@ class Min(Extremum):
 class Logical(Reduction):
     """Base of Any and All: reductions of truth values."""
 
-    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
+    def infer(self, x: TensorType) -> TensorType:
         if x.dtype != bool:
             raise DTypeError(f"{self.name}: wanted truth values, got {x}")
         return Reduction.infer(self, x)
@@ -309,7 +309,7 @@ class Any_(Logical):
     kind = "logical_or"
     name = "any"
 
-    def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self, x: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(np.any(x, axis=self.axes))
 
 
@@ -320,7 +320,7 @@ class All(Logical):
     axes: tuple[int, ...]
     kind = "logical_and"
 
-    def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self, x: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(np.all(x, axis=self.axes))
 
 
@@ -343,7 +343,7 @@ class Position(Op):
     axis: int
     kind: ClassVar[str]
 
-    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
+    def infer(self, x: TensorType) -> TensorType:
         if not 0 <= self.axis < x.ndim:
             raise RankError(f"{self.name}: axis {self.axis} does not exist in {x}")
         check_nonempty(self.name, x, (self.axis,))
@@ -383,7 +383,7 @@ class ArgMax(Position):
     axis: int
     kind = "argmax"
 
-    def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self, x: NDArray[Any]) -> NDArray[Any]:
         check_nonempty(self.name, TensorType(x.dtype, x.shape), (self.axis,))
         return np.asarray(np.argmax(x, axis=self.axis), dtype="int64")
 
@@ -395,7 +395,7 @@ class ArgMin(Position):
     axis: int
     kind = "argmin"
 
-    def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self, x: NDArray[Any]) -> NDArray[Any]:
         check_nonempty(self.name, TensorType(x.dtype, x.shape), (self.axis,))
         return np.asarray(np.argmin(x, axis=self.axis), dtype="int64")
 
@@ -410,11 +410,11 @@ class MaxAndArgmax(Op):
     axis: int
     n_outputs = 2
 
-    def infer(self, x: TensorType) -> tuple[TensorType, TensorType]:  # type: ignore[override]
+    def infer(self, x: TensorType) -> tuple[TensorType, TensorType]:
         position = ArgMax.infer(self, x)  # type: ignore[arg-type]
         return position.with_dtype(x.dtype), position
 
-    def reference(self, x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:  # type: ignore[override]
+    def reference(self, x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         check_nonempty(self.name, TensorType(x.dtype, x.shape), (self.axis,))
         position = np.expand_dims(np.argmax(x, axis=self.axis), self.axis)
         value = np.take_along_axis(x, position, self.axis)

@@ -50,12 +50,12 @@ class Broadcast(Op):
     axes: tuple[int, ...]
     linear = "each"
 
-    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
+    def infer(self, x: TensorType) -> TensorType:
         if len(self.axes) != x.ndim or any(self.shape[a] != s for a, s in zip(self.axes, x.shape, strict=False)):
             raise SizeError(f"broadcast: {x} does not fit into {list(self.shape)} at axes {self.axes}")
         return x.with_shape(self.shape)
 
-    def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self, x: NDArray[Any]) -> NDArray[Any]:
         shape = concrete(self.shape)
         place = [shape[a] if a in self.axes else 1 for a in range(len(shape))]
         return np.broadcast_to(x.reshape(place), shape)
@@ -88,10 +88,10 @@ class AssertShape(Op):
     shape: Shape
     linear = "each"
 
-    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
+    def infer(self, x: TensorType) -> TensorType:
         return x.with_shape(self.shape)
 
-    def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self, x: NDArray[Any]) -> NDArray[Any]:
         if x.shape != concrete(self.shape):
             raise SizeError(f"sizes differ: wanted {list(self.shape)}, got {list(x.shape)}")
         return x
@@ -116,12 +116,12 @@ class Transpose(Op):
     permutation: tuple[int, ...]
     linear = "each"
 
-    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
+    def infer(self, x: TensorType) -> TensorType:
         if sorted(self.permutation) != list(range(x.ndim)):
             raise RankError(f"transpose: {self.permutation} is not a permutation of the axes of {x}")
         return x.with_shape(x.shape[p] for p in self.permutation)
 
-    def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self, x: NDArray[Any]) -> NDArray[Any]:
         return np.transpose(x, self.permutation)
 
     def transpose(self, ct: Variable, inputs: Sequence[Variable]) -> Sequence[Derivative]:
@@ -154,12 +154,12 @@ class Reshape(Op):
     shape: Shape
     linear = "each"
 
-    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
+    def infer(self, x: TensorType) -> TensorType:
         if unify(x.size, product(self.shape)) is None:
             raise SizeError(f"reshape: {x} of {x.size} elements does not fit into {list(self.shape)}")
         return x.with_shape(self.shape)
 
-    def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self, x: NDArray[Any]) -> NDArray[Any]:
         return np.reshape(x, concrete(self.shape))
 
     def transpose(self, ct: Variable, inputs: Sequence[Variable]) -> Sequence[Derivative]:
@@ -239,12 +239,12 @@ class Slice(Op):
     steps: tuple[int, ...]
     linear = "each"
 
-    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
+    def infer(self, x: TensorType) -> TensorType:
         if not len(self.starts) == len(self.sizes) == len(self.steps) == x.ndim:
             raise RankError(f"slice: {x} needs {x.ndim} starts, sizes and steps")
         return x.with_shape(self.sizes)
 
-    def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self, x: NDArray[Any]) -> NDArray[Any]:
         key = []
         for start, size, step in zip(concrete(self.starts), concrete(self.sizes), self.steps, strict=True):
             stop = start + size * step
@@ -279,12 +279,12 @@ class Unslice(Op):
     steps: tuple[int, ...]
     linear = "each"
 
-    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
+    def infer(self, x: TensorType) -> TensorType:
         if not len(self.starts) == len(self.shape) == len(self.steps) == x.ndim:
             raise RankError(f"unslice: {x} needs {x.ndim} sizes, starts and steps")
         return x.with_shape(self.shape)
 
-    def reference(self, x: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self, x: NDArray[Any]) -> NDArray[Any]:
         out = np.zeros(concrete(self.shape), x.dtype)
         key = []
         for start, size, step in zip(concrete(self.starts), x.shape, self.steps, strict=True):

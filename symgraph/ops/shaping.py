@@ -40,7 +40,7 @@ class Shaping(Op):
 
     parameters_taken: ClassVar[int] = 0
 
-    def infer(self, x: TensorType, *more: TensorType) -> TensorType:  # type: ignore[override]
+    def infer(self, x: TensorType, *more: TensorType) -> TensorType:
         if not is_float(x.dtype):
             raise DTypeError(f"{self.name}: wanted floats, got {x}")
         if len(more) != self.parameters_taken:
@@ -54,7 +54,7 @@ class Shaping(Op):
                 raise SizeError(f"{self.name}: {t} does not fit the first axes of {x}")
         return x
 
-    def reference(self, x: NDArray[Any], *more: NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+    def reference(self, x: NDArray[Any], *more: NDArray[Any]) -> NDArray[Any]:
         return x
 
     def shaped(self, ct: Variable, *more: Variable) -> Derivative:
