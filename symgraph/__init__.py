@@ -206,6 +206,7 @@ from symgraph.types import (
 )
 
 if TYPE_CHECKING:
+    from symgraph.autodiff.custom import custom_jvp, custom_vjp
     from symgraph.autodiff.functional import (
         derivative,
         grad,
@@ -241,6 +242,8 @@ _LAZY = {
     "ggn_vp": "symgraph.autodiff.jacobians",
     "linearize": "symgraph.autodiff.jacobians",
     "derivative": "symgraph.autodiff.functional",
+    "custom_jvp": "symgraph.autodiff.custom",
+    "custom_vjp": "symgraph.autodiff.custom",
     "taylor": "symgraph.autodiff.taylor",
     "vmap": "symgraph.batching",
     "vectorize": "symgraph.batching",
@@ -315,6 +318,8 @@ __all__ = [
     "copysign",
     "cos",
     "cosh",
+    "custom_jvp",
+    "custom_vjp",
     "debugprint",
     "derivative",
     "diag",
