@@ -63,7 +63,7 @@ def test_random_keys(seed: int, symbolic: bool) -> None:
         x = sg.tensor("x", shape=[f"n{k}" for k in range(len(shape))] if symbolic else shape)
         try:
             want = value[key]
-        except IndexError:
+        except (IndexError, DeprecationWarning):  # of a key that NumPy before 2.1 only warns of
             continue
         np.testing.assert_array_equal(evaluate(x[key], {x: value}), want, err_msg=f"{shape} {key}", strict=True)
 
