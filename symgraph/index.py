@@ -223,6 +223,11 @@ def reduce(kind: str, sizes: Sequence[Size], body: Callable[[Index], Expr], dtyp
     return Expr("reduce", (inner,), out, (kind, indices, tuple(sizes)), inner.free - frozenset(indices))
 
 
+def extremum(position: Expr) -> Expr:
+    """The value at the position that a reduction of kind ``argmax`` or ``argmin`` finds: known with it."""
+    return Expr("extremum", (position,), position.args[0].dtype)
+
+
 @dataclass(frozen=True, eq=False)
 class Write:
     """A scatter's stores: for each ``index`` into ``space``, ``value(index)`` goes to the output at ``at(index)``.

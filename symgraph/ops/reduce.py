@@ -448,7 +448,8 @@ class MaxAndArgmax(Op):
         return apply_node(MaxAndArgmax(self.axis + 1), inputs).outputs
 
     def lower(self, index: ix.Index, x: ix.Tensor) -> tuple[ix.Expr, ix.Expr]:
-        return reduced("maximum", index, x, (self.axis,)), located_extremum("argmax", index, x, self.axis)
+        position = located_extremum("argmax", index, x, self.axis)
+        return ix.cast(ix.extremum(position), x.dtype), position
 
     def samples(self) -> list[Sample]:
         return [Sample(MaxAndArgmax(axis), (x,), bool(np.isfinite(x).all())) for axis, x in _position_cases()]
