@@ -8,6 +8,7 @@ The page keeps what is not measured again; with --contender, --case or --threads
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import statistics
 import sys
@@ -202,10 +203,10 @@ def main() -> None:
     with (options.log or Path("/dev/null")).open("w") as log:
         runner = Runner(options, log)
         for key in options.only or ROWS:
-            row = ROWS[key]
+            row, load = ROWS[key], os.getloadavg()[0]
             tables = runner.timed(row) if row.timed else runner.once(row)
             if tables:
-                sections[row.title] = section(tables, runner.rounds)
+                sections[row.title] = section(tables, runner.rounds, load)
     partial = options.contender or options.case or options.threads or options.no_write
     if not partial:
         old = PAGE.read_text() if PAGE.exists() else ""

@@ -62,6 +62,7 @@ class Row:
     once: Mapping[str, Callable[[Case], Measures]] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)  # of `once`: unit by column; the first one is compared
     floors: Sequence[str] = ()
+    ratios: bool = True  # of the first column, to those of the others
     threads: int = 2
     rtol: float = 1e-9
     calls: int = 1  # in one timing

@@ -48,6 +48,8 @@ class Table:
             return ""
         parts = [f"symgraph {cell(mine, unit)}"]
         peers = {name: v for name, v in found.items() if name not in self.row.floors and v > 0}
+        if not self.row.ratios:
+            return parts[0]
         if peers:
             best = min(peers, key=lambda name: peers[name])
             parts.append(f"{mine / peers[best]:.2f} × the best peer ({best})")
@@ -98,15 +100,11 @@ def machine() -> str:
     )
 
 
-def section(tables: Sequence[Table], rounds: int) -> str:
-    """A row of the table, with all its cases."""
+def section(tables: Sequence[Table], rounds: int, load: float) -> str:
+    """A row of the table, with all its cases. ``load`` is how many processes wanted to run when it began."""
     row = tables[0].row
-    facts = [
-        f"To reach: {row.target}.",
-        f"Threads: {row.threads}.",
-        f"Rounds: {rounds}." if row.timed else "",
-        row.text,
-    ]
+    facts = [f"To reach: {row.target}.", f"Threads: {row.threads}.", f"Rounds: {rounds}." if row.timed else ""]
+    facts += [f"Load average when it began: {load:.1f}.", row.text]
     parts = [f"## {row.title}", " ".join(filter(None, facts))]
     for t in tables:
         parts += [f"### {t.case}", markdown(t).rstrip()]

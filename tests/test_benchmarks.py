@@ -73,15 +73,17 @@ def test_verdict_counts_floors_apart() -> None:
 def test_a_page_keeps_what_is_not_measured_again() -> None:
     other = Row("two", "another row", "nothing", [Case("small")])
     rows = [ROW, other]
-    page = document("", rows, {"a row": section([table(1.0)], 3)})
-    both = document(page, rows, {"another row": section([Table(other, "small", {"t": "time"}, [Line("peer")])], 3)})
+    page = document("", rows, {"a row": section([table(1.0)], 3, 0.0)})
+    both = document(
+        page, rows, {"another row": section([Table(other, "small", {"t": "time"}, [Line("peer")])], 3, 0.0)}
+    )
     assert "## a row" in both
     assert "## another row" in both
     assert "| a row: small | symgraph 1 s; 0.50 × the best peer (peer); 2.00 × floor | at most 1 s |" in both
-    renewed = document(both, rows, {"a row": section([table(4.0)], 3)})
+    renewed = document(both, rows, {"a row": section([table(4.0)], 3, 0.0)})
     assert "symgraph 4 s; 2.00 ×" in renewed
     assert "symgraph 1 s" not in renewed
-    foreign = document(both.replace(machine(), "another machine"), rows, {"a row": section([table(4.0)], 3)})
+    foreign = document(both.replace(machine(), "another machine"), rows, {"a row": section([table(4.0)], 3, 0.0)})
     assert "## another row" not in foreign
 
 

@@ -85,6 +85,7 @@ ROW = Row(
     cases=[Case("tanh(x W), x 512 × 784")],
     once={"symgraph": symgraph, "jax": jax, "pytensor": pytensor},
     columns={"Fortran": "ms", "strided": "ms", "read-only": "ms", "usual call": "ms", "a copy": "ms"},
+    ratios=False,
     threads=1,
     repeats=3,
     text="Processor time, which other processes disturb least. A copy: of the Fortran-ordered array, to C order.",
