@@ -219,7 +219,5 @@ def derivative(y: Variable, x: Variable, n: int = 1) -> Variable:
             raise RankError(f"derivative: y and x must have one shape, got {show(out)} and {show(v)}  {line}")
         if any(unify(a, b) is None for a, b in zip(v.type.shape, out.type.shape, strict=True)):
             raise SizeError(f"derivative: y and x must have one shape, got {show(out)} and {show(v)}  {line}")
-    if n < 2:
-        return jvp(out, v, ones_like(v)) if n else out
     result: Variable = taylor(out, v, ones_like(v), n)[n]
     return result

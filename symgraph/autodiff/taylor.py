@@ -34,6 +34,8 @@ from symgraph.graph import Apply, Interner, Variable, interning, toposort
 from symgraph.op import DISCONNECTED, ZERO, Derivative, accumulate, apply_node, differentiable, zeros_like
 from symgraph.ops.series import weighted
 
+_ACCEPTED = "disconnected='zero' or 'none' accepts that"
+
 
 def taylor(y: Any, x: Any, direction: Any, order: int, disconnected: Disconnected = "raise") -> Any:
     """The derivatives of ``y`` along a line: ``d^k/dt^k y(x + t * direction)`` at t = 0, for k from 0 to ``order``.
@@ -65,16 +67,18 @@ def taylor(y: Any, x: Any, direction: Any, order: int, disconnected: Disconnecte
             f"taylor: the order must be an integer, 0 or more, got {order!r}  {source.show(source.current())}"
         )
     directions = matching("taylor: the direction", direction, sources, x)
-    on_path = connected(toposort(outputs), sources)
-    with interning(Interner([*outputs, *directions])):
+    # As in grad: of log(1 + exp(x)) as it stands, all derivatives are inf / inf for large x.
+    from symgraph.rewrite.stable import stable_form  # not needed to build a graph
+
+    stable = stable_form(outputs, sources)
+    on_path = connected(toposort(stable), sources)
+    with interning(Interner([*stable, *directions])):
         expansion = Expansion(dict(zip(sources, directions, strict=True)))
-        expansion.fill(outputs, order)
+        expansion.fill(stable, order)
         results = []
-        for v in outputs:
-            message = (
-                f"taylor: {show(v)} does not depend on x as a real function; disconnected='zero' or 'none' accepts that"
-            )
-            derivatives: list[Variable | None] = [v]
+        for given, v in zip(outputs, stable, strict=True):
+            message = f"taylor: {show(given)} does not depend on x as a real function"
+            derivatives: list[Variable | None] = [given]
             for k in range(1, order + 1):
                 d = _derivative(expansion(v, k), k) if v in on_path else DISCONNECTED
                 with source.attributed_to(v.sources):

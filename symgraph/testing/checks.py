@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from symgraph.autodiff import jvp, vjp
+from symgraph.autodiff.taylor import taylor
 from symgraph.batching import vectorize
 from symgraph.errors import CheckError, DTypeError, SymgraphError
 from symgraph.graph import Graph, Interner, Variable, interning
@@ -19,6 +20,7 @@ from symgraph.op import OPS, Op, Sample, apply_node, as_variable
 from symgraph.printing import graphs_equal, parse_graph, print_graph
 from symgraph.runtime.interpreter import interpret
 from symgraph.runtime.sizes import bind_sizes, substitute_sizes
+from symgraph.substitute import substitute
 from symgraph.testing.numeric import STEPS, close, directional, inner
 from symgraph.types import DTYPES, Size, TensorType, dim, is_float, tensor_type
 
@@ -211,6 +213,32 @@ def check_third_order(sample: Sample) -> None:
         _check_reverse(_case(sample), 3)
 
 
+def check_series(sample: Sample) -> None:
+    """Taylor mode along a curve against nested forward mode, to third order."""
+    if not sample.differentiable:
+        return
+    case = _case(sample)
+    targets = [case.inputs[k] for k in case.floats]
+    outputs = _float_outputs(case.outputs)
+    if not targets or not outputs:
+        return
+    # The inputs are quadratic in the line's parameter, so that coefficients of theirs beyond the first count.
+    curve = {v: v + 0.3 * v * v for v in targets}
+    directions = [as_variable(d) for d in case.random([case.arrays[k] for k in case.floats])]
+    for number, y in enumerate(substitute(outputs, curve)):
+        derivatives = taylor(y, targets, directions, 3, disconnected="zero")
+        nested = y
+        for k in range(1, 4):
+            nested = jvp(nested, targets, directions, disconnected="zero")
+            got, want = case.run([derivatives[k], nested])
+            scale = float(np.max(np.abs(want), initial=1.0, where=np.isfinite(want)))
+            if not np.allclose(got, want, rtol=1e-9, atol=1e-11 * scale, equal_nan=True):
+                raise CheckError(
+                    f"{sample.op}: output {number}: its derivative {k} along a line is {got} by series, and {want} "
+                    f"by repeated jvps"
+                )
+
+
 # -- batching ---------------------------------------------------------------------------------------------------------
 
 
@@ -350,6 +378,7 @@ CHECKS: dict[str, Callable[[Sample], object]] = {
     "vjp": check_vjp,
     "jvp": check_jvp,
     "second-order": check_second_order,
+    "series": check_series,
     "batch": check_batch,
     "text": check_text,
     "symbolic": check_symbolic,
