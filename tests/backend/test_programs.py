@@ -287,7 +287,7 @@ def wide_programs(draw: Any, steps: int = 10) -> tuple[list[Variable], list[Vari
 @examples(60)
 @hypothesis.given(wide_programs())
 def test_shapes_indices_and_integers(program: tuple[list[Variable], list[Variable]]) -> None:
-    """Sizes of 0 and 1 among them, at which the interpreter may refuse the program."""
+    """Sizes of 0 and 1 among them. A program is refused only where something in it is empty."""
     inputs, outputs = program
     fn = sg.function(inputs, outputs)
     rng = np.random.default_rng(0)
@@ -299,16 +299,18 @@ def test_shapes_indices_and_integers(program: tuple[list[Variable], list[Variabl
             values.append(rng.uniform(-1, 1, shape) if v.type.dtype.kind == "f" else rng.integers(low, 5, shape))
         values = [a.astype(v.type.dtype) for v, a in zip(inputs, values, strict=True)]
         text = f"sizes {n}, {m}\n{sg.print_graph(Graph(inputs, outputs))}"
+        counts = {a.size for a in values}
         try:
             with np.errstate(all="ignore"):
-                want = interpret(outputs, dict(zip(inputs, values, strict=True)))
+                given = dict(zip(inputs, values, strict=True))
+                want = interpret(outputs, given, observe=lambda v, a, counts=counts: counts.add(a.size))  # type: ignore[misc]
         except (SymgraphError, ValueError):
-            assert min(n, m) < 33, text  # a slice of a slice is empty
+            assert 0 in counts, text
             continue
         try:
             got = fn(*values)
         except IndexRangeError:
-            assert min(n, m) < 33, text  # indices into an empty axis, where the result is empty too
+            assert 0 in counts, text  # indices into an empty axis, where the result is empty too
             continue
         for g, w in zip(got, want, strict=True):
             same(g, w, text)
