@@ -340,23 +340,30 @@ def jacobian(
     return Transformed("jacobian", y, _positions(x, argnums), build)
 
 
-def hessian(cost: Any, wrt: Any = None, *, argnums: int | Sequence[int] = 0) -> Any:
+def hessian(
+    cost: Any, wrt: Any = None, disconnected: Literal["raise", "zero"] = "raise", *, argnums: int | Sequence[int] = 0
+) -> Any:
     """The Hessian of a scalar: a graph, see :func:`symgraph.autodiff.jacobians.hessian`; or a function."""
     if not _is_function(cost):
-        return _jacobians().hessian(cost, wrt)
+        return _jacobians().hessian(cost, wrt, disconnected)
 
     def build(point: _Point) -> Any:
-        return point.like([point.like(row) for row in _jacobians().hessian(point.cost(), point.wrt)])
+        return point.like([point.like(row) for row in _jacobians().hessian(point.cost(), point.wrt, disconnected)])
 
     return Transformed("hessian", cost, _positions(wrt, argnums), build)
 
 
-def laplacian(y: Any, x: Any = None, *, argnums: int | Sequence[int] = 0) -> Any:
+def laplacian(
+    y: Any, x: Any = None, disconnected: Literal["raise", "zero"] = "raise", *, argnums: int | Sequence[int] = 0
+) -> Any:
     """The Laplacian: a graph for a variable, see :func:`symgraph.autodiff.jacobians.laplacian`; or a function."""
     if not _is_function(y):
-        return _jacobians().laplacian(y, x)
+        return _jacobians().laplacian(y, x, disconnected)
     return Transformed(
-        "laplacian", y, _positions(x, argnums), lambda point: _jacobians().laplacian(point.cost(), point.wrt)
+        "laplacian",
+        y,
+        _positions(x, argnums),
+        lambda point: _jacobians().laplacian(point.cost(), point.wrt, disconnected),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from symgraph import source
 from symgraph.autodiff.arguments import Disconnected, check_floats, check_option, like, matching, several, show
@@ -128,21 +128,22 @@ def _renamed(
     return reshape(v, [basis.type.shape[0] if k == batch else sizes[k] for k in out])
 
 
-def hessian(cost: Variable, wrt: Any) -> Any:
+def hessian(cost: Variable, wrt: Any, disconnected: Literal["raise", "zero"] = "raise") -> Any:
     """The Hessian of a scalar cost: for a variable of shape S, a variable of shape ``S + S``.
 
     ``cost`` is a scalar of a float dtype. For a list or tuple of variables the result has that structure twice: the
     block ``[i][j]`` holds the second derivatives in ``wrt[i]`` and ``wrt[j]``, of shape ``wrt[i].shape +
     wrt[j].shape``. It is forward mode over reverse mode, batched; where a block is zero, it is zeros.
-    Raises as :func:`~symgraph.autodiff.reverse.grad` does.
+    ``disconnected`` is about variables that the cost does not depend on, as in
+    :func:`~symgraph.autodiff.reverse.grad`, whose errors it raises.
     """
     targets = several("hessian: wrt", wrt)
-    gradients: list[Variable] = grad(cost, targets)
+    gradients: list[Variable] = grad(cost, targets, disconnected)
     rows = jacobian(gradients, targets, mode="forward", disconnected="zero")
     return like(wrt, [like(wrt, row) for row in rows])
 
 
-def laplacian(y: Variable, x: Any) -> Variable:
+def laplacian(y: Variable, x: Any, disconnected: Literal["raise", "zero"] = "raise") -> Variable:
     """The sum of the unmixed second derivatives of ``y``, the trace of its Hessian, for each element of ``y``.
 
     ``y`` is of a float dtype and any shape, which is the result's; ``x`` is a float variable of any shape, or several,
@@ -154,7 +155,7 @@ def laplacian(y: Variable, x: Any) -> Variable:
     with interning(Interner(several("laplacian: y", y))):
         for v in sources:
             seed = Variable(v.type)
-            slope = jvp(y, v, seed)
+            slope = jvp(y, v, seed, disconnected=disconnected)
             second = jvp(slope, v, seed, disconnected="zero")
             if seed.type.ndim == 0:
                 (term,) = substitute([second], {seed: ones_like(seed)})
