@@ -10,9 +10,7 @@ import pytest
 
 from symgraph.graph import Constant
 from symgraph.op import OPS, Op, Sample, as_variable
-from symgraph.ops.elementwise import Elementwise
 from symgraph.testing import CHECKS, samples_of
-from symgraph.testing.checks import check_third_order
 from symgraph.types import is_float
 
 ROWS = [(f"{name}-{k}", sample) for name in sorted(OPS) for k, sample in enumerate(samples_of(name))]
@@ -44,13 +42,6 @@ def test_check(sample: Sample, check: str) -> None:
 def test_symbolic(sample: Sample) -> None:
     if CHECKS["symbolic"](sample) is False:
         pytest.skip("no symbolic form of this sample")
-
-
-@pytest.mark.parametrize(
-    "sample", [pytest.param(s, id=label) for label, s in ROWS if isinstance(s.op, Elementwise) and s.differentiable]
-)
-def test_third_order_of_elementwise(sample: Sample) -> None:
-    check_third_order(sample)
 
 
 @TABLE

@@ -137,7 +137,9 @@ class Elementwise(Op):
             (a > 0) if d.kind == "b" else np.rint(a * 3).astype(d) if d.kind != "f" else a
             for a, d in zip(drawn, dtypes, strict=False)
         ]
-        floats = all(a.dtype.kind == "f" for a in arrays)
+        # Truth values stay what they are along a line; integers that stand for floats do not.
+        kinds = {a.dtype.kind for a in arrays}
+        floats = "f" in kinds and kinds <= {"f", "b"}
         return [
             Sample(self, tuple(arrays), floats),
             Sample(self, tuple(a[0, 0] for a in map(np.asarray, arrays)), floats),

@@ -204,13 +204,26 @@ def check_jvp(sample: Sample) -> None:
 def check_second_order(sample: Sample) -> None:
     """The gradient of the gradient graph against its central differences; and its jvp."""
     if sample.differentiable:
-        _check_reverse(_case(sample), 2)
+        _check_order(_case(sample), 2)
 
 
 def check_third_order(sample: Sample) -> None:
-    """The third derivative against central differences of the second."""
+    """The third derivative against central differences of the second; and its jvp."""
     if sample.differentiable:
-        _check_reverse(_case(sample), 3)
+        _check_order(_case(sample), 3)
+
+
+def _check_order(case: _Case, order: int) -> None:
+    """The derivative of this order, of which those of lower orders have been checked."""
+    for _ in range(order - 1):
+        floats = _float_outputs(case.outputs)
+        if not floats or not case.floats:
+            return
+        cts = [as_variable(c) for c in case.random(case.run(floats))]
+        deeper = vjp(floats, [case.inputs[k] for k in case.floats], cts, disconnected="zero")
+        case = dataclasses.replace(case, what=f"{case.what}: gradient", outputs=list(deeper))
+    _check_reverse(case, 1)
+    _check_duality(case)
 
 
 def check_series(sample: Sample) -> None:
@@ -378,6 +391,7 @@ CHECKS: dict[str, Callable[[Sample], object]] = {
     "vjp": check_vjp,
     "jvp": check_jvp,
     "second-order": check_second_order,
+    "third-order": check_third_order,
     "series": check_series,
     "batch": check_batch,
     "text": check_text,
