@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from symgraph import index as ix
-from symgraph.graph import Variable
+from symgraph.graph import Apply, Variable
 from symgraph.loop import ir
 from symgraph.loop.axes import analyse
 from symgraph.loop.ir import Assign, Check, Declare, For, If, Let, LoopKernel, Param, Store
@@ -35,6 +35,7 @@ class Lowered:
     loops: LoopKernel
     bindings: list[Variable | Size | np.generic]
     extent: Size  # of the parallel axis; 1 where there is none
+    checks: list[Apply]  # the node whose index is out of range, by error code
     work: tuple[Size, ...]  # numbers of iterations of its nests; the largest is what takes the time
 
 
@@ -55,7 +56,7 @@ class _Lowering:
         self.params: dict[Any, Param] = {}
         self.bindings: list[Variable | Size | np.generic] = []
         self.serials: dict[str, int] = {}
-        self.codes = 0
+        self.checks: list[Apply] = []
         self.axes = analyse(kernel)
         self.same = self.axes.same
         self.extents = self.axes.extents
@@ -245,8 +246,8 @@ class _Lowering:
         i = self.let(i, block) if i.fn != "name" else i
         low = _call("greater_equal", i, _call("negative", n), dtype=ix.BOOL)
         inside = _call("logical_and", low, _call("less", i, n, dtype=ix.BOOL), dtype=ix.BOOL)
-        block.body.append(Check(inside, INDEX_ERROR + self.codes))
-        self.codes += 1
+        block.body.append(Check(inside, INDEX_ERROR + len(self.checks)))
+        self.checks.append(e.attr)
         wraps = _call("less", i, ix.size_value(0), dtype=ix.BOOL)
         return _call("where", wraps, _call("add", i, n), i)
 
@@ -362,7 +363,7 @@ class _Lowering:
             )
             self.loops(common, top, self.roots, outermost=True, innermost=single)
         loops = LoopKernel(list(self.params.values()), top.body)
-        return Lowered(loops, self.bindings, self.parallel, tuple(dict.fromkeys(self.axes.work)))
+        return Lowered(loops, self.bindings, self.parallel, self.checks, tuple(dict.fromkeys(self.axes.work)))
 
     def loops(
         self,

@@ -104,6 +104,7 @@ def moves_only(op: Op) -> bool:
 _MOVES = frozenset(
     ("broadcast", "transpose", "slice", "reshape", "assert_shape", "iota", "size_of", "stop_gradient", "positive")
 )
+_CHECKED = frozenset(("gather", "scatter_add"))
 _BRANCHING = frozenset(("unslice", "concatenate", "gather"))
 
 
@@ -182,6 +183,7 @@ class _Fuser:
             self.kernel_of[root] = kernel = Kernel(self.position[node], [root], [node], 0, 2)
             cell.append((root, indices))
             root.values = (*write.at(indices), write.value(indices))
+            _claim(root.values, node)
             cell.pop()
             kernels.append(kernel)
         self.steps.extend(reversed(kernels))
@@ -201,7 +203,10 @@ class _Fuser:
     def lower(self, node: Apply, index: ix.Index, root: Root, scope: ix.Index) -> tuple[ix.Expr, ...]:
         cell = [(root, scope)]
         out = node.op.lower(index, *[self.tensor(v, cell) for v in node.inputs])
-        return out if isinstance(out, tuple) else (out,)
+        values = out if isinstance(out, tuple) else (out,)
+        if node.op.name in _CHECKED:
+            _claim(values, node)
+        return values
 
     def load_all(self, outputs: Sequence[Variable]) -> None:
         for v in outputs:
@@ -263,6 +268,16 @@ class _Fuser:
             wide = [x for x in node.inputs if x.type.ndim and not _spread_scalar(x)]
             return len(contexts) == 1 or len(wide) <= 1
         return len(contexts) == 1 and not _repeated(next(iter(contexts.values())).access)
+
+
+def _claim(values: Sequence[ix.Expr], node: Apply) -> None:
+    """Let the checks of indices in ``values`` know the node that they are of, for the error that they may end in."""
+    stack = list(values)
+    while stack:
+        e = stack.pop()
+        if e.fn == "checked_index" and e.attr is None:
+            e.attr = node
+        stack.extend(e.args)
 
 
 def _spread_scalar(v: Variable) -> bool:

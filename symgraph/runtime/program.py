@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from symgraph.emit.python import emit
 from symgraph.errors import IndexRangeError, SizeError
-from symgraph.graph import Constant, Graph, Variable
-from symgraph.loop.lower import Lowered, lower
+from symgraph.graph import Apply, Constant, Graph, Variable
+from symgraph.loop.lower import INDEX_ERROR, Lowered, lower
 from symgraph.passes.fuse import Kernel, Step, fuse
 from symgraph.passes.library import LibraryCall
 from symgraph.passes.memory import Buffer, MemoryPlan, assign_offsets, plan_memory
@@ -44,6 +44,7 @@ class ProgramStep:
     extent: Size | _Choice
     work: tuple[Size, ...]
     source: str = ""
+    checks: Sequence[Apply] = ()
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def _kernel(kernel: Kernel) -> ProgramStep:
     lowered: Lowered = lower(kernel)
     name, text = emit(lowered.loops)
     bindings: list[Variable | Size | np.generic | _Raw | _Choice] = list(lowered.bindings)
-    return ProgramStep(name, kernel, bindings, lowered.extent, lowered.work, text)
+    return ProgramStep(name, kernel, bindings, lowered.extent, lowered.work, text, lowered.checks)
 
 
 def _gemm(call: LibraryCall) -> ProgramStep:
@@ -349,10 +350,13 @@ class Executable:
         s = self.program.steps[step]
         if isinstance(s.step, LibraryCall):
             raise SizeError(f"matrix product: a size exceeds what BLAS takes (2**31 - 1)  {lines(s.step.nodes)}")
-        gathers = [n for n in s.step.nodes if n.op.name in ("gather", "scatter_add")] or s.step.nodes
-        what = ", ".join(dict.fromkeys(n.op.name for n in gathers))
-        types = ", ".join(f"{v.name or 'operand'}: {v.type}" for v in gathers[0].inputs)
-        raise IndexRangeError(f"{what}: an index is out of range: {types}   {lines(gathers)}")
+        node = s.checks[code - INDEX_ERROR]
+        env = bind_sizes(self.program.arguments, args[: len(self.program.arguments)])
+        settle([(c.got, c.wanted) for c in self.program.checks if not c.at_least], env)
+        types = ", ".join(
+            f"{v.name or 'operand'}: {v.type.dtype.name}{[resolve(s, env) for s in v.type.shape]}" for v in node.inputs
+        )
+        raise IndexRangeError(f"{node.op.name}: an index is out of range: {types}   {lines([node])}")
 
 
 def choices(call: LibraryCall, env: Mapping[Atom, int], threads: int) -> dict[str, int]:

@@ -541,7 +541,7 @@ def test_an_index_out_of_range_inside_a_fused_kernel() -> None:
         good = f(a, indices)
         for bad in (10, -11, 2**31 - 1, -(2**31)):
             indices[399, 299] = bad
-            with pytest.raises(IndexRangeError, match=rf"gather: .*x: float64\[n\].*i: int32\[k, l\].*{at(here)}"):
+            with pytest.raises(IndexRangeError, match=rf"gather: .*x: float64\[10\].*i: int32\[400, 300\].*{at(here)}"):
                 f(a, indices)
         indices[399, 299] = -10
         np.testing.assert_array_equal(f(a, indices), good)
@@ -627,3 +627,15 @@ def test_a_warm_process_compiles_nothing() -> None:
     assert cold[:2] == warm[:2]
     assert cold[0] == cold[1]
     assert warm[2] == "0 False"
+
+
+def test_the_gather_at_fault_is_named_among_several_in_one_kernel() -> None:
+    x = sg.matrix("x")
+    i = sg.vector("i", dtype="int64")
+    j = sg.vector("j", dtype="int64", shape=i.shape)
+    f = sg.function([x, i, j], sg.take(x, i, axis=0) * sg.take(x, j, axis=0))
+    assert len(f.program.steps) == 1
+    table, good, bad = np.ones((4, 3)), np.array([3]), np.array([-5])
+    for first, second, name in ((bad, good, "i"), (good, bad, "j")):
+        with pytest.raises(IndexRangeError, match=rf"x: float64\[4, 3\], {name}: int64\[1\] .*test_function.py:\d+"):
+            f(table, first, second)
