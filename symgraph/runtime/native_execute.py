@@ -14,8 +14,9 @@ from llvmlite import ir
 from symgraph.runtime.native_ir import Code, Value
 from symgraph.runtime.native_layout import CLOSED, STEP_WORDS, Function, Pool, Table
 
-# About 10 microseconds. Longer would take the core from OpenBLAS's own threads, which share it.
-SPINS = 400
+# About 100 microseconds: the pause between the steps of a small network, in which waking a sleeping thread would cost
+# more than the step. BLAS runs with one thread, so there are no others of ours to take the core from.
+SPINS = 4000
 
 
 def call_chunk(code: Code, kernel: Value, args: Value, n: Value, chunk: Value, chunks: Value) -> Value:
