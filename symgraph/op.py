@@ -8,7 +8,7 @@ the interpreter, the kernels of every target, and the test suite, which runs ove
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias, TypeVar, dataclass_transform
 
 import numpy as np
@@ -281,6 +281,3 @@ def accumulate(terms: Sequence[Derivative]) -> Derivative:
 def differentiable(v: Variable) -> bool:
     """Whether derivatives can flow through ``v``: it is of a float dtype."""
     return is_float(v.type.dtype)
-
-
-RowFunction: TypeAlias = Callable[..., Any]

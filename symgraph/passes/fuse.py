@@ -116,9 +116,14 @@ def reduced_axes(op: Op) -> tuple[int, ...] | None:
     return None
 
 
-_REDUCTIONS = frozenset(
-    ("sum", "prod", "max", "min", "any", "all", "arg_max", "arg_min", "argmax", "argmin", "max_and_argmax")
-)
+_LOCATING = frozenset(("arg_max", "arg_min", "max_and_argmax"))
+_REDUCTIONS = frozenset(("sum", "prod", "max", "min", "any", "all")) | _LOCATING
+
+
+def trailing(node: Apply) -> bool:
+    """Whether a reduction removes the last axes of its operand: what it adds up then lies side by side."""
+    axes, rank = reduced_axes(node.op) or (), node.inputs[0].type.ndim
+    return axes == tuple(range(rank - len(axes), rank))
 
 
 class _Fuser:
@@ -157,9 +162,8 @@ class _Fuser:
         axes = reduced_axes(node.op)
         rank = node.outputs[0].type.ndim
         indices = tuple(ix.loop_index() for _ in range(rank))
-        x = node.inputs[0].type if node.inputs else None
-        leading = bool(axes) and x is not None and axes is not None and axes != tuple(range(x.ndim - len(axes), x.ndim))
-        root = Root(node, node.outputs, indices, (), leading and not node.op.name.startswith(("arg", "max_and")))
+        columns = bool(axes) and not trailing(node) and node.op.name not in _LOCATING
+        root = Root(node, node.outputs, indices, (), columns)
         self.kernel_of[root] = kernel = Kernel(
             self.position[node], [root], [node], rank, flops(node.op), weight(node.op)
         )
@@ -246,12 +250,9 @@ class _Fuser:
             return False
         if moves_only(op) and len(contexts) <= 8:
             return True
-        axes = reduced_axes(op)
-        if axes is not None:
+        if reduced_axes(op) is not None:
             # Computed once per iteration of outer loops only: not inside the loops that use it.
-            x = node.inputs[0].type
-            trailing = axes == tuple(range(x.ndim - len(axes), x.ndim))
-            if not trailing or len(contexts) > 1 or op.name.startswith(("arg", "max_and")):
+            if not trailing(node) or len(contexts) > 1 or op.name in _LOCATING:
                 return False
             (use,) = contexts.values()
             index = use.access.args
