@@ -230,7 +230,7 @@ def test_graph_questions(story: Story) -> None:
 def test_looking_inside(story: Story) -> None:
     step = sg.function([story.x, story.y], [story.loss, story.gW])
     step(*batch(3))
-    assert "intern" in str(step.trace)
+    assert "intern" in str(step.passes)
     assert "def k_" in step.source()
     assert "arena" in str(step.program)
     assert "log_softmax" in str(sg.debugprint(story.loss, file="str"))

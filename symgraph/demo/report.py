@@ -42,7 +42,7 @@ def built(fn: sg.Function) -> str:
     rows = [("pass", "nodes before", "after", "ms", "rules fired")]
     rows += [
         (r.name, str(r.nodes_before), str(r.nodes_after), f"{1000 * r.seconds:.1f}", str(sum(r.fired.values()) or ""))
-        for r in fn.trace
+        for r in fn.passes
     ]
     program = fn.program
     calls = sum(not s.source for s in program.steps)

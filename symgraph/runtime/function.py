@@ -136,11 +136,11 @@ class Function:
         self._entry: Any = None
         self._state: tuple[SharedVariable, ...] = tuple(dict.fromkeys((*self.shared, *pairs)))
         if target == "numpy":
-            self.optimized, self.trace = self.graph, Trace()
+            self.optimized, self.passes = self.graph, Trace()
             self._program: Program | None = None
             return
         start = time.perf_counter()
-        self.optimized, self.trace = run_pipeline(
+        self.optimized, self.passes = run_pipeline(
             self.graph, stop_after=stop_after, check=check, levels=levels, fast_math=fast_math
         )
         final = _own_outputs(legalize(self.optimized))

@@ -519,7 +519,7 @@ def test_stop_after(stop_after: str, softmax: bool) -> None:
     y = sg.softmax(y, axis=1) if softmax else y / sg.sum(y, axis=1, keepdims=True)
     inputs, outputs = [x, W], [y, *sg.grad(sg.sum(sg.log(y)[:, 0]), [x, W])]
     f = sg.function(inputs, outputs, stop_after=stop_after)
-    assert f.trace[-1].name == stop_after
+    assert f.passes[-1].name == stop_after
     rng = np.random.default_rng(0)
     values = rng.normal(size=(4, 3)), rng.normal(size=(3, 3))
     for g, w in zip(f(*values), sg.function(inputs, outputs, target="numpy")(*values), strict=True):
