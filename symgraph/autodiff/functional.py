@@ -6,75 +6,25 @@ they return a function.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Literal, overload
-
-import numpy as np
-from numpy.typing import NDArray
 
 from symgraph import source
 from symgraph.autodiff import forward, reverse
 from symgraph.autodiff.arguments import Disconnected
+from symgraph.callables import OnArrays, Structure, flatten, is_function, is_tensor, is_variable, symbolic, unflatten
 from symgraph.errors import CostError, DTypeError, MissingInputError, RankError
 from symgraph.graph import Variable
 from symgraph.op import TensorLike, as_variable
 from symgraph.substitute import substitute
-from symgraph.types import TensorType, as_dtype, dim, is_float
-
-KEPT = 64
-"""Compiled functions that are kept for each transformed function, by structure, dtypes and ranks of the arguments."""
-
-Structure = Any
-"""``None`` for a leaf, or the type of a container with the structures of its items."""
-
-# -- nested structures of tensors --------------------------------------------------------------------------------------
+from symgraph.types import is_float
 
 
-def flatten(value: Any) -> tuple[list[Any], Structure]:
-    """The leaves of nested lists, tuples and dicts, in order, and the structure that they stand in."""
-    leaves: list[Any] = []
-    return leaves, _structure(value, leaves)
-
-
-def _structure(value: Any, leaves: list[Any]) -> Structure:
-    if isinstance(value, list | tuple) and not _numbers(value):
-        return (type(value), tuple(_structure(v, leaves) for v in value))
-    if isinstance(value, dict):
-        return (dict, tuple((k, _structure(v, leaves)) for k, v in value.items()))
-    leaves.append(value)
-    return None
-
-
-def _numbers(value: Any) -> bool:
-    """Whether this is an array written as a list: numbers, or lists of them."""
-    return isinstance(value, list) and bool(value) and all(isinstance(v, int | float) or _numbers(v) for v in value)
-
-
-def unflatten(structure: Structure, leaves: Iterator[Any]) -> Any:
-    """The inverse of :func:`flatten`."""
-    if structure is None:
-        return next(leaves)
-    kind, parts = structure
-    if kind is dict:
-        return {k: unflatten(s, leaves) for k, s in parts}
-    items = [unflatten(s, leaves) for s in parts]
-    # A named tuple takes its fields one by one.
-    return kind(*items) if hasattr(kind, "_fields") else kind(items)
-
-
-# -- functions of symbols or arrays ------------------------------------------------------------------------------------
-
-
-class Transformed:
+class Transformed(OnArrays):
     """A derivative of a Python function: called with variables it builds a graph, called with arrays it runs.
 
-    Arrays, numbers, and nested lists, tuples and dicts of them are taken; Python numbers take the float dtype of the
-    arrays, and strings, booleans and functions are passed on as they are. The first call with a new structure, or new
-    dtypes or ranks, builds and compiles; sizes are free, but which axes have size 1, and so broadcast, is compiled in.
-    Compiled functions are kept. Calls are thread-safe.
+    Takes what :class:`~symgraph.callables.OnArrays` does; numbers that are differentiated in are floats.
     """
 
     def __init__(
@@ -85,17 +35,12 @@ class Transformed:
         build: Callable[[_Point], Any],
         extra: str | None = None,
     ) -> None:
-        self.fn = fn
+        super().__init__(name, fn, self._differentiated)
         self.argnums = argnums
         self._name = name
         self._build = build
         self._extra = extra  # the keyword of the tangent or cotangent
         self._numbers = _argnums(name, argnums)
-        self._compiled: OrderedDict[Any, Any] = OrderedDict()
-        self._lock = threading.Lock()
-        self.__name__ = f"{name}({getattr(fn, '__name__', type(fn).__name__)})"
-        self.__doc__ = fn.__doc__
-        self.__wrapped__ = fn
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """On variables: a graph. On arrays: arrays, in the same structure."""
@@ -103,71 +48,17 @@ class Transformed:
             raise MissingInputError(f"{self.__name__}: there is no argument {max(self._numbers)} to differentiate in")
         if self._extra is not None and self._extra not in kwargs:
             raise MissingInputError(f"{self.__name__}: needs the keyword argument {self._extra}=")
-        leaves, structure = flatten((args, kwargs))
-        if any(_is_variable(v) for v in leaves):
-            return self._graph(args, kwargs)
-        static = [None if _is_tensor(v) else (v,) for v in leaves]
-        arrays = self._arrays([v for v, s in zip(leaves, static, strict=True) if s is None], args, kwargs)
-        key = (structure, tuple(static), *((a.dtype, tuple(n == 1 for n in a.shape)) for a in arrays))
-        with self._lock:
-            entry = self._compiled.get(key)
-            if entry is None:
-                entry = self._compiled[key] = self._compile(structure, static, arrays)
-                while len(self._compiled) > KEPT:
-                    self._compiled.popitem(last=False)
-            else:
-                self._compiled.move_to_end(key)
-        function, results = entry
-        return unflatten(results, iter(function(*arrays)))
+        return super().__call__(*args, **kwargs)
 
-    def _graph(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def _differentiated(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         point = _Point(self._name, self.fn, args, dict(kwargs), self.argnums, self._extra)
         leaves, structure = flatten(self._build(point))
         return unflatten(structure, iter(point.at_arguments([as_variable(v) for v in leaves])))
 
-    def _arrays(self, leaves: Sequence[Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[NDArray[Any]]:
-        """The leaves as arrays: Python numbers of the arrays' float dtype, integers only where none is needed."""
-        smooth: list[bool] = []
-        for k, part in enumerate([*args, *kwargs.items()]):
-            inner = part if k < len(args) else part[1]
-            is_smooth = k in self._numbers or (k >= len(args) and part[0] == self._extra)
-            smooth.extend(is_smooth for v in flatten(inner)[0] if _is_tensor(v))
-        arrays = [np.asarray(v) for v in leaves]
-        own = [isinstance(v, np.ndarray | np.generic) for v in leaves]
-        floats = [a.dtype for a, o in zip(arrays, own, strict=True) if o and a.dtype.kind == "f"]
-        common = np.result_type(*floats) if floats else np.dtype("float64")
-        out = []
-        for a, o, wanted in zip(arrays, own, smooth, strict=True):
-            if not o and (a.dtype.kind == "f" or (wanted and a.dtype.kind in "iu")):
-                a = a.astype(common)
-            out.append(np.asarray(a, as_dtype(a.dtype)))
-        return out
-
-    def _compile(self, structure: Structure, static: Sequence[Any], arrays: Sequence[NDArray[Any]]) -> tuple[Any, Any]:
-        from symgraph.runtime.function import function
-
-        inputs = [Variable(TensorType(a.dtype, tuple(1 if n == 1 else dim() for n in a.shape))) for a in arrays]
-        symbols = iter(inputs)
-        args, kwargs = unflatten(structure, iter([next(symbols) if s is None else s[0] for s in static]))
-        found, results = flatten(self._graph(args, kwargs))
-        return function(inputs, found, name=self.__name__), results
-
-    def __repr__(self) -> str:
-        return f"<{self.__name__}>"
-
-
-def _is_variable(v: Any) -> bool:
-    return isinstance(getattr(v, "variable", v), Variable)
-
-
-def _is_tensor(v: Any) -> bool:
-    return isinstance(v, np.ndarray | np.generic | int | float | list) and not isinstance(v, bool)
-
-
-def _symbolic(value: Any) -> Any:
-    """``value`` with arrays as variables: a function sees the same kinds of things however it is called."""
-    leaves, structure = flatten(value)
-    return unflatten(structure, iter([as_variable(v) if isinstance(v, np.ndarray | list) else v for v in leaves]))
+    def _smooth(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[bool]:
+        parts = [(a, k in self._numbers) for k, a in enumerate(args)]
+        parts += [(a, name == self._extra) for name, a in kwargs.items()]
+        return [smooth for a, smooth in parts for v in flatten(a)[0] if is_tensor(v)]
 
 
 def _argnums(name: str, argnums: int | Sequence[int]) -> tuple[int, ...]:
@@ -198,13 +89,13 @@ class _Point:
         # Symbols of its own for each argument: the derivative is in the argument, not in what else uses a variable
         # that was given, nor in another argument that is the same variable.
         self._given: dict[Variable, Variable] = {}
-        own = [_symbolic(a) for a in args]
+        own = [symbolic(a) for a in args]
         for i in _argnums(name, argnums):
             leaves, structure = flatten(args[i])
             own[i] = unflatten(structure, iter([self._symbol(i, v) for v in leaves]))
         chosen = own[argnums] if isinstance(argnums, int) else tuple(own[i] for i in argnums)
         self.wrt, self._structure = flatten(chosen)
-        self.value = fn(*own, **{k: _symbolic(v) for k, v in kwargs.items()})
+        self.value = fn(*own, **{k: symbolic(v) for k, v in kwargs.items()})
 
     def _symbol(self, argument: int, value: Any) -> Variable:
         v = as_variable(float(value) if type(value) is int else value)
@@ -220,7 +111,7 @@ class _Point:
 
     def cost(self) -> Variable:
         """The value, which has to be a single variable."""
-        if not _is_variable(self.value):
+        if not is_variable(self.value):
             raise CostError(f"{self.name}: the function must return a scalar variable, got {self.value!r}  {_line()}")
         return as_variable(self.value)
 
@@ -235,10 +126,6 @@ class _Point:
 
 
 # -- the transformations -----------------------------------------------------------------------------------------------
-
-
-def _is_function(first: object) -> bool:
-    return callable(first) and not _is_variable(first)
 
 
 def _jacobians() -> ModuleType:
@@ -300,7 +187,7 @@ def grad(
     structure of that argument (an array, or nested lists, tuples and dicts of arrays), for several, a tuple of these.
     Called with variables it returns graphs, called with arrays it compiles on first use and runs.
     """
-    if not _is_function(cost):
+    if not is_function(cost):
         return reverse.grad(cost, wrt, disconnected, known)
 
     def build(point: _Point) -> Any:
@@ -313,7 +200,7 @@ def value_and_grad(
     fn: Callable[..., Any], argnums: int | Sequence[int] = 0, disconnected: Disconnected = "raise"
 ) -> Transformed:
     """A function that returns the value of ``fn``, a scalar, and its gradient, as :func:`grad` gives it."""
-    if not _is_function(fn):
+    if not is_function(fn):
         raise DTypeError(f"value_and_grad: wanted a function, got {fn!r}  {_line()}")
 
     def build(point: _Point) -> Any:
@@ -329,7 +216,7 @@ def jacobian(
 
     The function returns, in the structure of the results of ``y``, blocks in the structure of the arguments.
     """
-    if not _is_function(y):
+    if not is_function(y):
         return _jacobians().jacobian(y, x, mode, disconnected)
 
     def build(point: _Point) -> Any:
@@ -344,7 +231,7 @@ def hessian(
     cost: Any, wrt: Any = None, disconnected: Literal["raise", "zero"] = "raise", *, argnums: int | Sequence[int] = 0
 ) -> Any:
     """The Hessian of a scalar: a graph, see :func:`symgraph.autodiff.jacobians.hessian`; or a function."""
-    if not _is_function(cost):
+    if not is_function(cost):
         return _jacobians().hessian(cost, wrt, disconnected)
 
     def build(point: _Point) -> Any:
@@ -357,7 +244,7 @@ def laplacian(
     y: Any, x: Any = None, disconnected: Literal["raise", "zero"] = "raise", *, argnums: int | Sequence[int] = 0
 ) -> Any:
     """The Laplacian: a graph for a variable, see :func:`symgraph.autodiff.jacobians.laplacian`; or a function."""
-    if not _is_function(y):
+    if not is_function(y):
         return _jacobians().laplacian(y, x, disconnected)
     return Transformed(
         "laplacian",
@@ -372,7 +259,7 @@ def derivative(y: Any, x: Any = None, n: int = 1) -> Any:
 
     ``derivative(f, n=3)`` is a function of the arguments of ``f``, differentiated in the first.
     """
-    if not _is_function(y):
+    if not is_function(y):
         return _jacobians().derivative(y, x, n)
 
     def build(point: _Point) -> Any:
@@ -395,7 +282,7 @@ def jvp(
     ``jvp(f)(*arguments, tangent=t)`` returns the value of ``f`` and its derivative along ``t``, which has the structure
     of the arguments at ``argnums``.
     """
-    if not _is_function(y):
+    if not is_function(y):
         return forward.jvp(y, x, tangent, disconnected)
 
     def build(point: _Point) -> Any:
@@ -437,7 +324,7 @@ def vjp(
     ``vjp(f)(*arguments, cotangent=u)`` returns the value of ``f`` and the product, in the structure of the arguments at
     ``argnums``; ``u`` has the structure of the value.
     """
-    if not _is_function(y):
+    if not is_function(y):
         return reverse.vjp(y, x, cotangent, disconnected)
 
     def build(point: _Point) -> Any:
@@ -453,7 +340,7 @@ def hvp(cost: Any, wrt: Any = None, v: Any = None, *, argnums: int | Sequence[in
 
     ``hvp(f)(*arguments, v=d)`` returns the product, in the structure of the arguments at ``argnums``, which ``d`` has.
     """
-    if not _is_function(cost):
+    if not is_function(cost):
         return forward.hvp(cost, wrt, v)
 
     def build(point: _Point) -> Any:

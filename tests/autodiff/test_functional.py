@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import symgraph as sg
-from symgraph.autodiff.functional import KEPT, Transformed, flatten, unflatten
+from symgraph.autodiff.functional import Transformed
+from symgraph.callables import KEPT, flatten, unflatten
 from symgraph.errors import CostError, DisconnectedError, DTypeError, MissingInputError, RankError, SizeError
 from symgraph.graph import Variable
 from symgraph.runtime.interpreter import interpret
