@@ -67,6 +67,10 @@ class CheckError(SymgraphError, AssertionError):
     """Checked mode found a pass or a kernel that changed the meaning of a graph."""
 
 
+class NonFiniteError(SymgraphError, FloatingPointError):
+    """``check="nan"`` found a nan, or an infinity made of finite values."""
+
+
 class ParseError(SymgraphError, ValueError):
     """Text is not a printed graph."""
 

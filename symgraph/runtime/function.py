@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +32,15 @@ from symgraph.runtime.checks import agree, describe_difference, size_checks
 from symgraph.runtime.interpreter import interpret
 from symgraph.runtime.program import Executable, Program, build
 from symgraph.runtime.sizes import as_array, label
+from symgraph.runtime.trace import NonFinite, computed_floats
 from symgraph.substitute import substitute
 from symgraph.types import unify
 
+if TYPE_CHECKING:
+    from symgraph.runtime.trace import Values
+
 TARGETS = ("cpu", "numpy")
+CHECKS: tuple[bool | str, ...] = (False, True, "nan")
 
 
 def function(
@@ -46,7 +51,7 @@ def function(
     *,
     name: str | None = None,
     target: str = "cpu",
-    check: bool = False,
+    check: bool | str = False,
     stop_after: str | None = None,
     threads: int | None = None,
     fast_math: bool = False,
@@ -62,6 +67,9 @@ def function(
         target: ``"cpu"``: kernels compiled by Numba; ``"numpy"``: the reference interpreter, op by op.
         check: validate the graph after each pass, and at each call compare with the interpreter: a difference raises
             :class:`~symgraph.errors.CheckError`, which names the first variable that differs and the user's line.
+            ``"nan"``: look at every value that a call computes: the first nan, or infinity made of finite values,
+            raises :class:`~symgraph.errors.NonFiniteError`, which names the variable, the operation, the state of its
+            operands and the user's line. Both store what would otherwise be fused: they are for finding faults.
         stop_after: the last graph pass to run (see :data:`symgraph.pipeline.GRAPH_PASSES`).
         threads: how many threads a call may use; all cores by default.
         fast_math: allow rewrites that are equal over the reals but not bit for bit.
@@ -92,7 +100,7 @@ class Function:
         *,
         name: str | None = None,
         target: str = "cpu",
-        check: bool = False,
+        check: bool | str = False,
         stop_after: str | None = None,
         threads: int | None = None,
         fast_math: bool = False,
@@ -103,6 +111,8 @@ class Function:
             raise FormatError(f"target: {target!r} is not among {', '.join(TARGETS)}")
         if threads is not None and threads < 1:
             raise FormatError(f"threads: wanted at least 1, got {threads}")
+        if check not in CHECKS:
+            raise FormatError(f"check: {check!r} is not among {', '.join(map(repr, CHECKS))}")
         self.name = name
         self.target = target
         self._options: dict[str, Any] = {
@@ -132,8 +142,10 @@ class Function:
             if v.name:
                 self._names.setdefault(v.name, []).append(k)
         self.seconds = {"build": time.perf_counter() - start}
-        self._check = check
+        self._check = check is True
+        self._watch = check == "nan"
         self._entry: Any = None
+        self._inside: Function | None = None
         self._state: tuple[SharedVariable, ...] = tuple(dict.fromkeys((*self.shared, *pairs)))
         if target == "numpy":
             self.optimized, self.passes = self.graph, Trace()
@@ -141,13 +153,15 @@ class Function:
             return
         start = time.perf_counter()
         self.optimized, self.passes = run_pipeline(
-            self.graph, stop_after=stop_after, check=check, levels=levels, fast_math=fast_math
+            self.graph, stop_after=stop_after, check=check is True, levels=levels, fast_math=fast_math
         )
-        final = _own_outputs(legalize(self.optimized))
+        final = legalize(self.optimized)
+        inside = [v for v in computed_floats(final) if v not in set(final.outputs)] if self._watch else []
+        final = _own_outputs(Graph(final.inputs, [*final.outputs, *inside]))
         self.seconds["optimize"] = time.perf_counter() - start
         start = time.perf_counter()
         count = len(wanted)
-        destinations = {v: k for k, v in enumerate(final.outputs[count:])}
+        destinations = {v: k for k, v in enumerate(final.outputs[count : count + len(pairs)])}
         self._program = build(
             final, final.outputs, destinations, size_checks(self.graph), threads or os.cpu_count() or 1
         )
@@ -196,7 +210,9 @@ class Function:
         if self.target == "numpy":
             arrays = self._prepare_inputs(args)
             with self._locked():
-                values = interpret(self.graph, dict(zip(self.inputs, arrays, strict=True)))
+                given = dict(zip(self.inputs, arrays, strict=True))
+                look = NonFinite(self._label, {**given, **{s: s._value for s in self.shared}}) if self._watch else None
+                values = interpret(self.graph, given, look)
                 for s, value in zip(self.updates, values[len(self.outputs) :], strict=True):
                     s._value, s.spare = value, None
             return self._returned(values[: len(self.outputs)])
@@ -207,6 +223,8 @@ class Function:
             out = self._executable.entry(*args, *[s._value for s in self.shared])
             if expected is not None:
                 self._compare(args, out, expected)
+            if self._watch:
+                self._look(args, out, ())
             return self._returned(out)
         with self._locked():
             expected = self._expected(args) if self._check else None
@@ -214,6 +232,8 @@ class Function:
             out = self._executable.entry(*args, *[s._value for s in self.shared], *spares)
             if expected is not None:
                 self._compare(args, [*out, *spares], expected)
+            if self._watch:
+                self._look(args, out, spares)
             # Only now, when all has succeeded, do the new values become the state.
             for s, new in zip(self.updates, spares, strict=True):
                 s._value, s.spare = new, s._value
@@ -226,7 +246,7 @@ class Function:
         return stack
 
     def _returned(self, values: Sequence[Any]) -> Any:
-        return None if self._form == "none" else values[0] if self._form == "one" else list(values)
+        return None if self._form == "none" else values[0] if self._form == "one" else list(values[: len(self.outputs)])
 
     def _prepare_inputs(self, args: tuple[Any, ...]) -> list[NDArray[Any]]:
         args = self._bound(args, {})
@@ -261,9 +281,8 @@ class Function:
             return
         wrong = next(k for k, (a, b) in enumerate(zip(got, expected, strict=True)) if not agree(a, b))
         arrays = dict(zip(self.inputs, self._prepare_inputs(args), strict=True))
-        inside = [v for node in self.graph.nodes for v in node.outputs]
-        everything = Function(self.inputs, inside, **{**self._options, "check": False})
-        compiled = everything(*arrays.values())
+        everything = self._everything()
+        inside, compiled = everything.outputs, everything(*arrays.values())
         reference = interpret(Graph([*self.inputs, *self.shared], inside), arrays)
         found = next((k for k, (a, b) in enumerate(zip(compiled, reference, strict=True)) if not agree(a, b)), None)
         v, a, b = (
@@ -277,7 +296,37 @@ class Function:
             f"differ{how}: {describe_difference(a, b)}  {source.show(v.sources)}"
         )
 
+    def _look(self, args: tuple[Any, ...], out: Sequence[NDArray[Any]], spares: Sequence[NDArray[Any]]) -> None:
+        graph, into = self.program.graph, self.program.destinations
+        arrays = [*self._prepare_inputs(args), *[s._value for s in self.shared]]
+        look = NonFinite(self._label, dict(zip(graph.inputs, arrays, strict=True)))
+        values = dict(zip([*(v for v in graph.outputs if v not in into), *into], [*out, *spares], strict=True))
+        for v in computed_floats(graph):
+            look(v, values[v])
+
     # -- looking inside -----------------------------------------------------------------------------------------------
+
+    def _everything(self) -> Function:
+        """A function of all variables that are computed, with the options of this one and without updates and checks.
+
+        Compiled on first use and kept.
+        """
+        if self._inside is None:
+            given = set(self.inputs)
+            inside = [v for node in self.graph.nodes for v in node.outputs if v not in given]
+            self._inside = Function(self.inputs, inside, **{**self._options, "check": False})
+        return self._inside
+
+    def trace(self, *args: Any, **kwargs: Any) -> Values:
+        """Every value inside a call with these arguments: minimum, maximum, mean, how many are nan or infinite.
+
+        The result is a table that is iterated, or indexed by a variable or its name; each row also has the array, as
+        ``value``. Updates are computed and not made. See :mod:`symgraph.runtime.trace` for what the values are on the
+        target ``cpu``, where the first use compiles.
+        """
+        from symgraph.runtime.trace import trace
+
+        return trace(self, args, kwargs)
 
     @property
     def program(self) -> Program:
