@@ -8,7 +8,8 @@ fusing two ops is calling one's function inside the other's. Expressions are sca
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -22,11 +23,26 @@ _serial = itertools.count()
 INT = np.dtype("int64")
 BOOL = np.dtype("bool")
 
+_origin: ContextVar[Any] = ContextVar("symgraph_origin", default=None)
+
+
+@contextmanager
+def made_for(node: Any) -> Iterator[None]:
+    """Expressions made inside are of ``node``: what they cost is put down to it."""
+    token = _origin.set(node)
+    try:
+        yield
+    finally:
+        _origin.reset(token)
+
 
 class Expr:
-    """A scalar expression: ``fn`` of ``args``. ``free`` holds the loop indices that it depends on."""
+    """A scalar expression: ``fn`` of ``args``. ``free`` holds the loop indices that it depends on.
 
-    __slots__ = ("args", "attr", "dtype", "fn", "free")
+    ``origin`` is the node of the graph that it is part of, where one is known (see :func:`made_for`).
+    """
+
+    __slots__ = ("args", "attr", "dtype", "fn", "free", "origin")
     free: frozenset[Expr]
 
     def __init__(
@@ -41,6 +57,7 @@ class Expr:
         self.args = args
         self.dtype = dtype
         self.attr = attr
+        self.origin = _origin.get()
         if free is None:
             free = args[0].free if len(args) == 1 else frozenset().union(*[a.free for a in args])
         self.free = free

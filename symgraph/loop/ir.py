@@ -27,13 +27,18 @@ from symgraph.index import Expr
 
 @dataclass(eq=False)
 class For:
-    """A loop over ``[start, stop)``. Iterations of a parallel or vector loop touch no common memory."""
+    """A loop over ``[start, stop)``. Iterations of a parallel or vector loop touch no common memory.
+
+    Where the bounds depend on the index of the loop around it, ``total`` is the number of iterations of all its turns:
+    the index then takes each value below ``total`` once.
+    """
 
     index: str
     start: Expr
     stop: Expr
     kind: Literal["parallel", "vector", "serial"]
     body: list[Statement]
+    total: Expr | None = None
 
 
 @dataclass(eq=False)

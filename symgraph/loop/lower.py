@@ -191,6 +191,10 @@ class _Lowering:
         if found is not None:
             return found
         number, home = self.number(e), self.place(e, block)
+        with ix.made_for(e.origin):
+            return self.write(e, number, home, block)
+
+    def write(self, e: ix.Expr, number: int, home: _Block, block: _Block) -> ix.Expr:
         if e.fn == "reduce":
             made = self.reduce(e, home)
         elif e.fn == "extremum":
@@ -290,7 +294,7 @@ class _Lowering:
             inner = _Block(chunk, (last,))
             term = ix.cast(self.value(e.args[0], inner), e.dtype)
             inner.body.append(Assign(str(part.attr), _combine("add", part, term, e.dtype)))
-            chunk.body.append(For(str(index.attr), begin, end, "vector", inner.body))
+            chunk.body.append(For(str(index.attr), begin, end, "vector", inner.body, total=n))
             chunk.body.append(Let(str(total.attr), _call("add", acc, part)))
             bigger = _call("greater_equal", _call("absolute", acc), _call("absolute", part), dtype=ix.BOOL)
             one = _call("add", _call("subtract", acc, total), part)

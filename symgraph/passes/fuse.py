@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 from symgraph import index as ix
 from symgraph.graph import Apply, Constant, Graph, Variable
 from symgraph.op import Op
+from symgraph.ops.checkpoint import After
 from symgraph.passes.library import LibraryCall, library_call
 from symgraph.types import Size
 
@@ -56,6 +57,7 @@ class Kernel:
     depth: int
     flops: int = 0
     weight: int = 0
+    earliest: int = -1  # the position of what it has to wait for, though it does not read it
 
     @property
     def mergeable(self) -> bool:
@@ -102,7 +104,18 @@ def moves_only(op: Op) -> bool:
 
 
 _MOVES = frozenset(
-    ("broadcast", "transpose", "slice", "reshape", "assert_shape", "iota", "size_of", "stop_gradient", "positive")
+    (
+        "broadcast",
+        "transpose",
+        "slice",
+        "reshape",
+        "assert_shape",
+        "iota",
+        "size_of",
+        "stop_gradient",
+        "positive",
+        "after",
+    )
 )
 _CHECKED = frozenset(("gather", "scatter_add"))
 _BRANCHING = frozenset(("unslice", "concatenate", "gather"))
@@ -186,7 +199,8 @@ class _Fuser:
             root = Root(None, (out,), indices, (), write=write)
             self.kernel_of[root] = kernel = Kernel(self.position[node], [root], [node], 0, 2)
             cell.append((root, indices))
-            root.values = (*write.at(indices), write.value(indices))
+            with ix.made_for(node):
+                root.values = (*write.at(indices), write.value(indices))
             _claim(root.values, node)
             cell.pop()
             kernels.append(kernel)
@@ -206,7 +220,8 @@ class _Fuser:
 
     def lower(self, node: Apply, index: ix.Index, root: Root, scope: ix.Index) -> tuple[ix.Expr, ...]:
         cell = [(root, scope)]
-        out = node.op.lower(index, *[self.tensor(v, cell) for v in node.inputs])
+        with ix.made_for(node):
+            out = node.op.lower(index, *[self.tensor(v, cell) for v in node.inputs])
         values = out if isinstance(out, tuple) else (out,)
         if node.op.name in _CHECKED:
             _claim(values, node)
@@ -227,7 +242,13 @@ class _Fuser:
                     kernel.nodes.append(node)
                     kernel.flops += flops(node.op)
                     kernel.weight += weight(node.op)
+                    kernel.earliest = max(kernel.earliest, self.awaited(node))
                 use.access.target = made[key][k]
+
+    def awaited(self, node: Apply) -> int:
+        if not isinstance(node.op, After):
+            return -1
+        return max((self.position[v.owner] for v in node.inputs[1:] if v.owner is not None), default=-1)
 
     def key(self, index: Sequence[ix.Expr]) -> tuple[int, ...]:
         return tuple(self.number(e) for e in index)
@@ -248,7 +269,7 @@ class _Fuser:
         contexts = {(id(u.root), self.key(u.access.args)): u for u in uses}
         if any(self.kernel_of[u.root].weight + weight(op) > MAX_WEIGHT for u in contexts.values()):
             return False
-        if moves_only(op) and len(contexts) <= 8:
+        if moves_only(op) and (len(contexts) <= 8 or op.name == "after"):
             return True
         if reduced_axes(op) is not None:
             # Computed once per iteration of outer loops only: not inside the loops that use it.
@@ -350,6 +371,8 @@ def merge(steps: Sequence[Step]) -> list[Step]:
 def _join(a: Step | None, b: Kernel) -> bool:
     if not isinstance(a, Kernel) or not a.mergeable or a.weight + b.weight > MAX_WEIGHT:
         return False
+    if a.position < b.earliest:
+        return False  # it would compute again what the forward pass still has
     full = a.roots[0].shape == b.roots[0].shape == a.shape
     depth = 0
     for s, t in zip(a.shape, b.roots[0].shape, strict=False):
