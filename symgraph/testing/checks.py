@@ -1,4 +1,4 @@
-"""Checks of an op against its own facts, and of a function's derivatives, through the reference interpreter."""
+"""Checks of an op against its own facts, through the reference interpreter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from symgraph.autodiff import jvp, vjp
 from symgraph.autodiff.taylor import taylor
 from symgraph.batching import vectorize
 from symgraph.errors import CheckError, DTypeError, SymgraphError
-from symgraph.graph import Graph, Interner, Variable, interning
+from symgraph.graph import Graph, Variable
 from symgraph.op import OPS, Op, Sample, apply_node, as_variable
 from symgraph.printing import graphs_equal, parse_graph, print_graph
 from symgraph.runtime.interpreter import interpret
@@ -416,52 +416,3 @@ def check_op(op: Op, samples: Sequence[Sample] | None = None, checks: Sequence[s
                 CHECKS[name](sample)
             except SymgraphError as error:
                 raise CheckError(f"{op}: sample {k}: check {name!r}: {error}") from error
-
-
-# -- for users --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Report:
-    """What :func:`check_grads` compared."""
-
-    order: int
-    modes: tuple[str, ...]
-    inputs: int
-
-
-def check_grads(
-    fn: Callable[..., Any],
-    args: Sequence[Any],
-    order: int = 2,
-    modes: Sequence[str] = ("fwd", "rev"),
-    seed: int = 0,
-) -> Report:
-    """Compare derivatives of a function of symbols with central differences at a point.
-
-    Args:
-        fn: takes variables, returns a variable or several.
-        args: arrays, the point. Floats are taken as float64; derivatives are checked in these.
-        order: the highest derivative that is checked.
-        modes: ``"rev"`` compares vjps with differences, ``"fwd"`` jvps with vjps.
-
-    Raises :class:`~symgraph.errors.CheckError`, which names the input and the element that differ most.
-    """
-    arrays = [np.asarray(a) for a in args]
-    arrays = [a.astype("float64") if a.dtype.kind == "f" else a for a in arrays]
-    inputs = variables_for(arrays)
-    found = fn(*inputs)
-    outputs = [as_variable(v) for v in (found if isinstance(found, list | tuple) else [found])]
-    case = _Case(getattr(fn, "__name__", "function"), inputs, arrays, outputs, np.random.default_rng(seed))
-    if "rev" in modes:
-        _check_reverse(case, order)
-    if "fwd" in modes:
-        for k in range(order):
-            with interning(Interner(case.outputs)):
-                _check_duality(case)
-            if k + 1 < order:
-                floats = _float_outputs(case.outputs)
-                cts = [as_variable(c) for c in case.random(case.run(floats))]
-                deeper = vjp(floats, [inputs[i] for i in case.floats], cts, disconnected="zero")
-                case = dataclasses.replace(case, what=f"{case.what}: gradient", outputs=list(deeper))
-    return Report(order, tuple(modes), len(inputs))
