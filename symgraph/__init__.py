@@ -207,6 +207,7 @@ from symgraph.types import (
 
 if TYPE_CHECKING:
     from symgraph.autodiff.custom import custom_jvp, custom_vjp
+    from symgraph.autodiff.checkpoint import checkpoint
     from symgraph.autodiff.functional import (
         derivative,
         grad,
@@ -244,6 +245,7 @@ _LAZY = {
     "derivative": "symgraph.autodiff.functional",
     "custom_jvp": "symgraph.autodiff.custom",
     "custom_vjp": "symgraph.autodiff.custom",
+    "checkpoint": "symgraph.autodiff.checkpoint",
     "taylor": "symgraph.autodiff.taylor",
     "vmap": "symgraph.batching",
     "vectorize": "symgraph.batching",
@@ -315,6 +317,7 @@ __all__ = [
     "clip_gradient",
     "concatenate",
     "constant",
+    "checkpoint",
     "copysign",
     "cos",
     "cosh",

@@ -1,5 +1,29 @@
 """The operations, one file per family. Importing this registers all of them in :data:`symgraph.op.OPS`."""
 
-from symgraph.ops import contract, create, elementwise, gather, indexing, nn, rearrange, reduce, shape, shaping
+from symgraph.ops import (
+    checkpoint,
+    contract,
+    create,
+    elementwise,
+    gather,
+    indexing,
+    nn,
+    rearrange,
+    reduce,
+    shape,
+    shaping,
+)
 
-__all__ = ["contract", "create", "elementwise", "gather", "indexing", "nn", "rearrange", "reduce", "shape", "shaping"]
+__all__ = [
+    "checkpoint",
+    "contract",
+    "create",
+    "elementwise",
+    "gather",
+    "indexing",
+    "nn",
+    "rearrange",
+    "reduce",
+    "shape",
+    "shaping",
+]

@@ -171,6 +171,7 @@ def library_call(node: Apply, given: Collection[Variable]) -> LibraryCall | None
         if found is not None:
             return LibraryCall(node, found)
     return None
+    "after": _same,
 
 
 def matrices(op: Contract, a: View, b: View) -> Matrices | None:

@@ -36,6 +36,7 @@ from symgraph.ops.shaping import (
     scale_gradient,
     zero_gradient,
 )
+from symgraph.rewrite.checkpoints import CHECKPOINTS
 from symgraph.rewrite.contractions import CONTRACTIONS
 from symgraph.rewrite.logic import LOGIC
 from symgraph.rewrite.pattern import (
@@ -510,7 +511,7 @@ def shaped_gradient_is_identity(node: Apply) -> Variable | None:
 
 ARITHMETIC: Final[tuple[Rule, ...]] = tuple(RULES[_first:])
 
-CANONICALIZE: Final[tuple[Rule, ...]] = ARITHMETIC + LOGIC + STRUCTURE + REDUCTIONS + CONTRACTIONS
+CANONICALIZE: Final[tuple[Rule, ...]] = ARITHMETIC + CHECKPOINTS + LOGIC + STRUCTURE + REDUCTIONS + CONTRACTIONS
 """Every rule that brings expressions into canonical form."""
 
 EXACT: Final[tuple[Rule, ...]] = tuple(r for r in CANONICALIZE if r.level == "exact")
