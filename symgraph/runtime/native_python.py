@@ -3,14 +3,50 @@ objects are laid out otherwise (free-threaded and debug builds, PyPy). Steps sti
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from symgraph.runtime.native import Argument, State
+    from symgraph.runtime.native import Argument, InstalledPlan, State
     from symgraph.runtime.native_layout import Handle
+
+
+@dataclass
+class Call:
+    """The memory of one call: its frame and arena, and the arrays that the frame points into."""
+
+    block: npt.NDArray[np.uint8]
+    frame: npt.NDArray[np.int64]
+    scratch: int  # address of the words behind the frame
+    held: list[npt.NDArray[Any]]
+    outputs: list[npt.NDArray[Any]]
+
+    @property
+    def address(self) -> int:
+        """Of the frame."""
+        return int(self.block.ctypes.data)
+
+
+def lay_out(state: State, plan: InstalledPlan, args: Sequence[Any]) -> Call:
+    """The frame of a call with arguments that :func:`bind` takes, all words set, and its outputs, not yet computed."""
+    block = np.empty(plan.bytes + 64, np.uint8)
+    block = block[-block.ctypes.data % 64 :]
+    frame = block[: 8 * plan.template.size].view(np.int64)
+    frame[:] = plan.template
+    frame[plan.relocations] += block.ctypes.data + plan.head
+    held = [np.asarray(value, argument.dtype) for argument, value in zip(state.arguments, args, strict=True)]
+    for argument, array in zip(state.arguments, held, strict=True):
+        if argument.word >= 0:
+            frame[argument.word] = array.ctypes.data
+    outputs = [np.empty([int(frame[word]) for word in output.sizes], output.dtype) for output in state.outputs]
+    for output, array in zip(state.outputs, outputs, strict=True):
+        if output.word >= 0:
+            frame[output.word] = array.ctypes.data
+    return Call(block, frame, int(block.ctypes.data) + 8 * plan.template.size, held, outputs)
 
 
 def entry_python(handle: Handle) -> Callable[..., Any]:
@@ -24,29 +60,16 @@ def entry_python(handle: Handle) -> Callable[..., Any]:
             return state.slow(args)
         if plan.parallel:
             state.runtime.pool.start()
-        block = np.empty(plan.bytes + 64, np.uint8)
-        block = block[-block.ctypes.data % 64 :]
-        frame = block[: 8 * plan.template.size].view(np.int64)
-        frame[:] = plan.template
-        frame[plan.relocations] += block.ctypes.data + plan.head
-        held = [np.asarray(value, argument.dtype) for argument, value in zip(state.arguments, args, strict=True)]
-        for argument, array in zip(state.arguments, held, strict=True):
-            if argument.word >= 0:
-                frame[argument.word] = array.ctypes.data
-        outputs = [np.empty([int(frame[word]) for word in output.sizes], output.dtype) for output in state.outputs]
-        for output, array in zip(state.outputs, outputs, strict=True):
-            if output.word >= 0:
-                frame[output.word] = array.ctypes.data
-        scratch = block.ctypes.data + 8 * plan.template.size
+        call = lay_out(state, plan, args)
         execute = state.runtime.execute if plan.release_gil else state.runtime.execute_with_gil
-        code = execute(state.address, block.ctypes.data, scratch)
+        code = execute(state.address, call.address, call.scratch)
         if code:
-            step = int(block[8 * plan.template.size :][:8].view(np.int64)[0])
+            step = int(call.block[8 * plan.template.size :][:8].view(np.int64)[0])
             return state.failed(step, code, args)
         if state.returns is None:
             return None
         chosen = (state.returns,) if isinstance(state.returns, int) else state.returns
-        results = [outputs[k] if k >= 0 else args[-1 - k] for k in chosen]
+        results = [call.outputs[k] if k >= 0 else args[-1 - k] for k in chosen]
         return results[0] if isinstance(state.returns, int) else results
 
     return entry
