@@ -140,8 +140,9 @@ def trailing(node: Apply) -> bool:
 
 
 class _Fuser:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, separately: bool = False) -> None:
         self.graph = graph
+        self.separately = separately
         self.position = {node: k for k, node in enumerate(graph.nodes)}
         self.uses: dict[Variable, list[_Use]] = {}
         self.stored: set[Variable] = {v for v in graph.outputs if v.owner is not None}
@@ -167,7 +168,7 @@ class _Fuser:
             else:
                 self.root(node)
         self.steps.reverse()
-        return merge(self.steps)
+        return self.steps if self.separately else merge(self.steps)
 
     # -- roots and inlining --------------------------------------------------------------------------------------------
 
@@ -271,6 +272,8 @@ class _Fuser:
             return False
         if moves_only(op) and (len(contexts) <= 8 or op.name == "after"):
             return True
+        if self.separately:
+            return False
         if reduced_axes(op) is not None:
             # Computed once per iteration of outer loops only: not inside the loops that use it.
             if not trailing(node) or len(contexts) > 1 or op.name in _LOCATING:
@@ -415,3 +418,8 @@ def _long_rows(a: Kernel, b: Kernel, depth: int) -> bool:
 def fuse(graph: Graph) -> list[Step]:
     """The kernels and library calls that compute ``graph``, in an order in which they can run."""
     return _Fuser(graph).run()
+
+
+def separate(graph: Graph) -> list[Step]:
+    """A kernel or library call for each node that computes something: what runs where nothing is fused."""
+    return _Fuser(graph, separately=True).run()

@@ -37,6 +37,7 @@ from symgraph.substitute import substitute
 from symgraph.types import unify
 
 if TYPE_CHECKING:
+    from symgraph.runtime.cost import Cost
     from symgraph.runtime.profile import Profile
     from symgraph.runtime.trace import Values
 
@@ -146,6 +147,7 @@ class Function:
         self._check = check is True
         self._watch = check == "nan"
         self._entry: Any = None
+        self._cost: Cost | None = None
         self._inside: Function | None = None
         self._state: tuple[SharedVariable, ...] = tuple(dict.fromkeys((*self.shared, *pairs)))
         if target == "numpy":
@@ -353,6 +355,19 @@ class Function:
     def kernels(self) -> dict[str, str]:
         """The distinct kernels: source by name."""
         return self.program.kernels
+
+    @property
+    def cost(self) -> Cost:
+        """Operations, bytes and kernels, per step, per node, and in total; print it. Symbolic where sizes are.
+
+        ``fn.cost.at(batch=32)`` or ``fn.cost.at(x, y)`` gives the numbers. For the reference interpreter, which fuses
+        nothing, it is the cost of the graph as written.
+        """
+        if self._cost is None:
+            from symgraph.runtime.cost import graph_cost, program_cost
+
+            self._cost = graph_cost(self.graph) if self._program is None else program_cost(self._program)
+        return self._cost
 
     def source(self) -> str:
         """The generated kernels, as Python source."""

@@ -1,0 +1,190 @@
+"""Which elements of stored tensors a kernel reads and writes: each once, however often the loops come to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from symgraph import index as ix
+from symgraph.graph import Apply, Variable
+from symgraph.loop.region import (
+    Box,
+    Conditions,
+    Env,
+    Range,
+    Reach,
+    Regions,
+    as_polynomial,
+    distinct,
+    parse,
+    split,
+    symbol,
+)
+from symgraph.passes.fuse import Kernel, Root, Step
+from symgraph.passes.library import LibraryCall, View, row_major
+from symgraph.types import Atom, Size, atoms, product, size_min
+
+
+@dataclass
+class Accesses:
+    """The accesses to a tensor of ``shape``, and the node on whose behalf it is accessed first."""
+
+    node: Apply | None
+    shape: tuple[Size, ...]
+    reaches: list[Reach] = field(default_factory=list)
+    exact: bool = True
+
+    def elements(self, env: Env) -> tuple[Size, bool]:
+        """How many elements they reach, each once, and whether that is exact or at most."""
+        n, exact = distinct(self.reaches, self.shape, env)
+        return n, exact and self.exact
+
+
+@dataclass
+class Traffic:
+    """What a kernel loads and stores. What it stores itself is not counted as read where it reads it back."""
+
+    reads: dict[Variable, Accesses] = field(default_factory=dict)
+    writes: dict[Variable, Accesses] = field(default_factory=dict)
+
+
+def traffic(step: Step) -> Traffic:
+    """The tensors that a step reads and writes, with the elements that it reaches."""
+    if isinstance(step, Kernel):
+        return _Walk(step).run()
+    return _product(step) if isinstance(step, LibraryCall) else _whole(step)
+
+
+def _whole(call: Any) -> Traffic:
+    out = Traffic()
+    for table, variables in ((out.reads, call.reads), (out.writes, call.writes)):
+        for v in variables:
+            _view(table, View(v, 0, v.type.shape, row_major(v.type.shape)), call.node)
+    return out
+
+
+def _product(call: LibraryCall) -> Traffic:
+    out = Traffic()
+    whole = [View(v, 0, v.type.shape, row_major(v.type.shape)) for v in (*call.writes, *call.reads)]
+    n = len(call.writes)
+    for view in whole[:n]:
+        _view(out.writes, view, call.node)
+    for view in (call.matrices.a, call.matrices.b, *(whole[n : n + 1] if call.accumulates else ())):
+        _view(out.reads, view, call.node)
+    return out
+
+
+def _view(table: dict[Variable, Accesses], view: View, node: Apply) -> None:
+    axes = [(Atom(None), n) for n in view.shape]
+    at = view.offset
+    for (atom, _), stride in zip(axes, view.strides, strict=True):
+        at = at + symbol(atom) * stride
+    accesses = table.setdefault(view.base, Accesses(node, (view.base.type.size,)))
+    accesses.reaches.append(Reach((at,), tuple((atom, Range(0, n)) for atom, n in axes)))
+
+
+class _Walk:
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.out = Traffic()
+        self.atoms: dict[ix.Expr, Atom] = {}
+        self.data: dict[Atom, tuple[Size, frozenset[ix.Expr]]] = {}  # indices computed from data: their range, loops
+        self.memo: dict[ix.Expr, Size | None] = {}
+
+    def run(self) -> Traffic:
+        own = {v for r in self.kernel.roots if r.write is None for v in r.variables}
+        for r in self.kernel.roots:
+            self.root(r)
+        self.out.reads = {v: a for v, a in self.out.reads.items() if v not in own}
+        return self.out
+
+    def root(self, r: Root) -> None:
+        regions = Regions([{}])
+        for i, n in zip(r.indices, r.shape, strict=True):
+            regions = regions.within(self.atom(i), n)
+        self.values(r.values, regions)
+        node = r.node or self.kernel.nodes[0]
+        at = r.indices if r.write is None else r.values[:-1]
+        for v in r.variables:
+            self.record(self.out.writes, v, node, at, regions)
+            if r.write is not None and r.write.mode == "add":
+                self.record(self.out.reads, v, node, at, regions)
+
+    # -- index expressions --------------------------------------------------------------------------------------------
+
+    def atom(self, e: ix.Expr) -> Atom:
+        found = self.atoms.get(e)
+        if found is None:
+            found = self.atoms[e] = Atom(None)
+        return found
+
+    def size(self, e: ix.Expr) -> Size | None:
+        return as_polynomial(ix.resolve(e), self.leaf, self.memo)
+
+    def leaf(self, e: ix.Expr) -> Size | None:
+        if e.fn == "index":
+            return symbol(self.atom(e))
+        if e.fn == "size":
+            return e.attr  # type: ignore[no-any-return]
+        if isinstance(e, ix.Access) and e.target is not None:
+            return self.size(e)
+        if e.fn == "checked_index":
+            return self.opaque(e, self.size(e.args[1]) or 0)
+        return None
+
+    def opaque(self, e: ix.Expr, below: Size) -> Size:
+        """A symbol for an index that depends on data."""
+        atom = self.atom(e)
+        self.data[atom] = below, e.free
+        return symbol(atom)
+
+    # -- accesses -----------------------------------------------------------------------------------------------------
+
+    def values(self, roots: ix.Index, regions: Regions) -> None:
+        """Record what is loaded below ``roots``; conditions and reductions change what it is loaded for."""
+        stack = [(e, regions) for e in reversed(roots)]
+        seen: dict[tuple[ix.Expr, int], Regions] = {}  # holds the regions, so that their ids stay theirs
+        while stack:
+            e, where = stack.pop()
+            e = ix.resolve(e)
+            if (e, id(where)) in seen:
+                continue
+            seen[e, id(where)] = where
+            if e.fn == "guard":
+                test, inside, outside = e.args
+                yes, no = split(where, partial(self.conditions, test))
+                stack += [(outside, no), (inside, yes), (test, where)]
+            elif e.fn == "reduce":
+                _, indices, sizes = e.attr
+                for i, n in zip(indices, sizes, strict=True):
+                    where = where.within(self.atom(i), n)
+                stack.append((e.args[0], where))
+            else:
+                if isinstance(e, ix.Access):
+                    self.record(self.out.reads, e.variable, e.origin, e.args, where)
+                stack.extend((a, where) for a in reversed(e.args))
+
+    def conditions(self, test: ix.Expr, box: Box) -> Conditions:
+        return parse(test, box, self.size, ix.resolve)
+
+    def record(
+        self, table: dict[Variable, Accesses], v: Variable, node: Apply | None, at: ix.Index, where: Regions
+    ) -> None:
+        accesses = table.setdefault(v, Accesses(node, v.type.shape))
+        accesses.exact &= where.exact
+        index = []
+        for e, n in zip(at, v.type.shape, strict=True):
+            p = self.size(e)
+            index.append(self.opaque(ix.resolve(e), n) if p is None else p)
+        for box in where.boxes:
+            accesses.reaches.append(self.reach(tuple(index), box))
+
+    def reach(self, index: tuple[Size, ...], box: Box) -> Reach:
+        used = {a for p in index for a in atoms(p)}
+        whole = dict(box)
+        for atom in used & self.data.keys():
+            below, loops = self.data[atom]
+            times = product(box[self.atom(i)].count for i in loops)
+            whole[atom] = Range(0, size_min(below, times))
+        return Reach(index, tuple(whole.items()), not used & self.data.keys())
