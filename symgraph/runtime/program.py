@@ -22,6 +22,7 @@ from symgraph.loop.lower import INDEX_ERROR, Lowered, lower
 from symgraph.passes.fuse import Kernel, Step, fuse
 from symgraph.passes.library import LibraryCall
 from symgraph.passes.memory import Buffer, MemoryPlan, assign_offsets, plan_memory
+from symgraph.passes.schedule import schedule
 from symgraph.runtime.checks import SizeCheck, lines
 from symgraph.runtime.sizes import Env, bind_sizes, resolve, settle
 from symgraph.types import Atom, Dim, Size
@@ -106,7 +107,7 @@ def build(
     threads: int,
 ) -> Program:
     """Fuse, lower and plan an optimized graph. Compiles nothing."""
-    steps = [_kernel(s) if isinstance(s, Kernel) else _gemm(s) for s in fuse(graph)]
+    steps = [_kernel(s) if isinstance(s, Kernel) else _gemm(s) for s in schedule(fuse(graph), outputs)]
     memory = plan_memory([s.step for s in steps], outputs, graph.inputs)
     return Program(graph, graph.inputs, tuple(outputs), dict(destinations), steps, memory, list(checks), threads)
 
