@@ -197,6 +197,7 @@ from symgraph.ops.shaping import (
     scale_gradient,
     zero_gradient,
 )
+from symgraph.source import scope
 from symgraph.substitute import substitute
 from symgraph.types import (
     DTYPES,
@@ -206,8 +207,9 @@ from symgraph.types import (
 )
 
 if TYPE_CHECKING:
-    from symgraph.autodiff.custom import custom_jvp, custom_vjp
+    from symgraph import testing, viz
     from symgraph.autodiff.checkpoint import checkpoint
+    from symgraph.autodiff.custom import custom_jvp, custom_vjp
     from symgraph.autodiff.functional import (
         derivative,
         grad,
@@ -222,6 +224,7 @@ if TYPE_CHECKING:
     from symgraph.autodiff.jacobians import ggn_vp, linearize
     from symgraph.autodiff.taylor import taylor
     from symgraph.batching import vectorize, vmap
+    from symgraph.custom import CustomOp, custom_op
     from symgraph.export import to_networkx
     from symgraph.printing import debugprint, parse_graph, print_graph
     from symgraph.runtime.function import Function, function
@@ -243,9 +246,11 @@ _LAZY = {
     "ggn_vp": "symgraph.autodiff.jacobians",
     "linearize": "symgraph.autodiff.jacobians",
     "derivative": "symgraph.autodiff.functional",
+    "checkpoint": "symgraph.autodiff.checkpoint",
     "custom_jvp": "symgraph.autodiff.custom",
     "custom_vjp": "symgraph.autodiff.custom",
-    "checkpoint": "symgraph.autodiff.checkpoint",
+    "CustomOp": "symgraph.custom",
+    "custom_op": "symgraph.custom",
     "taylor": "symgraph.autodiff.taylor",
     "vmap": "symgraph.batching",
     "vectorize": "symgraph.batching",
@@ -261,6 +266,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("symgraph-compiler")
+    if name in ("testing", "viz"):
+        return import_module(f"symgraph.{name}")
     module = _LAZY.get(name)
     if module is None:
         raise AttributeError(f"module 'symgraph' has no attribute {name!r}")
@@ -278,6 +285,7 @@ __all__ = [
     "OPS",
     "Apply",
     "Constant",
+    "CustomOp",
     "Dim",
     "Function",
     "Graph",
@@ -313,15 +321,16 @@ __all__ = [
     "cast",
     "cbrt",
     "ceil",
+    "checkpoint",
     "clip",
     "clip_gradient",
     "concatenate",
     "constant",
-    "checkpoint",
     "copysign",
     "cos",
     "cosh",
     "custom_jvp",
+    "custom_op",
     "custom_vjp",
     "debugprint",
     "derivative",
@@ -423,6 +432,7 @@ __all__ = [
     "roll",
     "scalar",
     "scale_gradient",
+    "scope",
     "shared",
     "sigmoid",
     "sign",
@@ -451,6 +461,7 @@ __all__ = [
     "taylor",
     "tensor",
     "tensordot",
+    "testing",
     "tile",
     "to_networkx",
     "trace",
@@ -463,6 +474,7 @@ __all__ = [
     "vecdot",
     "vector",
     "vectorize",
+    "viz",
     "vjp",
     "vmap",
     "where",

@@ -42,7 +42,7 @@ def vectorize(outputs: Any, replace: Mapping[Variable, Variable]) -> Any:
                 table.update((v, r) for v, r in zip(node.outputs, results, strict=True) if v not in replace)
         results = []
         for v in wanted:
-            with source.attributed_to(v.sources):
+            with source.attributed_to(v.sources, v.origin):
                 results.append(table[v] if v in table else broadcast_to(v, (size, *v.type.shape)))
     return like(outputs, results)
 
@@ -74,7 +74,7 @@ def _replacements(replace: Mapping[Variable, Variable]) -> tuple[dict[Variable, 
 def _visit(node: Apply, inputs: Sequence[Variable], flags: Sequence[bool], size: Size) -> list[Variable]:
     """The batched outputs of one node."""
     name, line = node.op.name, source.show(node.sources)
-    with source.attributed_to(node.sources):
+    with source.attributed_to(node.sources, node.origin):
         try:
             found = list(node.op.batch(inputs, flags))
         except NotImplementedError:

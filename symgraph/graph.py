@@ -50,6 +50,11 @@ class Variable(Operators):
     def variable(self) -> Variable:
         return self
 
+    @property
+    def origin(self) -> source.Origin:
+        """The scope that the variable was made in, and what it is the derivative of."""
+        return source.NOWHERE if self.owner is None else self.owner.origin
+
     def __repr__(self) -> str:
         label = self.name or (f"{self.owner.op.name} result" if self.owner else "variable")
         return f"<{label}: {self.type}>"
@@ -117,14 +122,20 @@ class SharedVariable(Variable):
 class Apply:
     """One use of an operation: ``op(*inputs) -> outputs``."""
 
-    __slots__ = ("__weakref__", "inputs", "op", "outputs", "sources")
+    __slots__ = ("__weakref__", "inputs", "op", "origin", "outputs", "sources")
 
     def __init__(
-        self, op: Op, inputs: tuple[Variable, ...], types: Sequence[TensorType], sources: source.Sources | None = None
+        self,
+        op: Op,
+        inputs: tuple[Variable, ...],
+        types: Sequence[TensorType],
+        sources: source.Sources | None = None,
+        origin: source.Origin | None = None,
     ) -> None:
         self.op = op
         self.inputs = inputs
         self.sources = source.current() if sources is None else sources
+        self.origin = source.origin() if origin is None else origin
         self.outputs = tuple(Variable(t, self, i, sources=self.sources) for i, t in enumerate(types))
 
     def __repr__(self) -> str:

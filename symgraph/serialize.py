@@ -23,12 +23,19 @@ def dump(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> State:
         else:
             rows.append(("input", v.type, v.name, v.sources))
     nodes = []
+    places = {v.serial: k for v, k in number.items()}
     for node in toposort(outputs, inputs):
         nodes.append(
-            (node.op, [number[v] for v in node.inputs], [(v.type, v.name) for v in node.outputs], node.sources)
+            (
+                node.op,
+                [number[v] for v in node.inputs],
+                [(v.type, v.name) for v in node.outputs],
+                node.sources,
+                node.origin._replace(of=places.get(node.origin.of, -1)),
+            )
         )
         for v in node.outputs:
-            number.setdefault(v, len(number))
+            places[v.serial] = number.setdefault(v, len(number))
     return {
         "leaves": rows,
         "nodes": nodes,
@@ -53,8 +60,10 @@ def load(state: State) -> tuple[list[Variable], list[Variable]]:
         else:
             type, name, sources = fields
             table.append(Variable(type, name=name, sources=sources))
-    for op, places, outputs, sources in state["nodes"]:
-        node = Apply(op, tuple(table[k] for k in places), [t for t, _ in outputs], sources)
+    for op, places, outputs, sources, origin in state["nodes"]:
+        node = Apply(op, tuple(table[k] for k in places), [t for t, _ in outputs], sources, origin)
+        if origin.of >= 0:
+            node.origin = origin._replace(of=table[origin.of].serial)
         for v, (_, name) in zip(node.outputs, outputs, strict=True):
             v.name = name
             table.append(v)

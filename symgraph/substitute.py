@@ -50,12 +50,22 @@ def substitute(
             )
         # A symbolic size of what is replaced, named or not, takes the replacement's: each call checks that they agree.
         new[old] = apply(AssertShape(old.type.shape), v) if differ else v
+    copies: list[Apply] = []
     for node in toposort(outputs, replace):
         if any(v in new for v in node.inputs):
             made = Apply(
-                node.op, tuple(new.get(v, v) for v in node.inputs), [v.type for v in node.outputs], node.sources
+                node.op,
+                tuple(new.get(v, v) for v in node.inputs),
+                [v.type for v in node.outputs],
+                node.sources,
+                node.origin,
             )
+            copies.append(made)
             for old, fresh in zip(node.outputs, made.outputs, strict=True):
                 fresh.name = old.name
                 new.setdefault(old, fresh)
+    moved = {old.serial: v.serial for old, v in new.items()}
+    for made in copies:
+        if made.origin.of in moved:
+            made.origin = made.origin._replace(of=moved[made.origin.of])
     return [new.get(v, v) for v in outputs]

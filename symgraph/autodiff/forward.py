@@ -57,7 +57,7 @@ def jvp(y: Any, x: Any, tangent: Any, disconnected: Disconnected = "raise") -> A
             message = (
                 f"jvp: {show(v)} does not depend on x as a real function; disconnected='zero' or 'none' accepts that"
             )
-            with source.attributed_to(v.sources):
+            with source.attributed_to(v.sources, v.origin.derived("tangent", v.serial)):
                 found.append(final(d, v, disconnected, message))
         return like(y, found)
 
@@ -76,7 +76,7 @@ def push(node: Apply, tangents: Sequence[Derivative]) -> Sequence[Derivative]:
     if not any(isinstance(t, Variable) for t in tangents):
         absent = ZERO if any(t is ZERO for t in tangents) and not node.op.stops else DISCONNECTED
         return [absent] * len(node.outputs)
-    with source.attributed_to(node.sources):
+    with source.attributed_to(node.sources, node.origin.derived("tangent", node.outputs[0].serial)):
         try:
             found = node.op.jvp(node.inputs, node.outputs, tangents)
         except NotDifferentiableError as error:

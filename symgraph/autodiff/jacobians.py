@@ -92,7 +92,7 @@ def _contracted(outputs: Sequence[Variable], basis: Variable) -> list[Variable]:
     for node in toposort(outputs):
         inputs = [new.get(v, v) for v in node.inputs]
         made: Variable | None = None
-        with source.attributed_to(node.sources):
+        with source.attributed_to(node.sources, node.origin):
             if isinstance(node.op, Contract) and inputs[0] is not inputs[1]:
                 a, b = inputs
                 if a is basis:

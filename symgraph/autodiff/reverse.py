@@ -98,7 +98,7 @@ def grad(
         from symgraph.rewrite.stable import stable_form  # not needed to build a graph
 
         (found,) = stable_form([found], [*targets, *(known or {})])
-        with source.attributed_to(found.sources):
+        with source.attributed_to(found.sources, found.origin.derived("adjoint", found.serial)):
             seeds.append((found, constant(1, found.type.dtype)))
     elif not known:
         raise CostError(f"grad: needs a cost, or known gradients to start from  {line}")
@@ -158,7 +158,7 @@ def _backward(
             if terms is None:
                 return DISCONNECTED
             if len(terms) > 1:
-                with source.attributed_to(v.sources):
+                with source.attributed_to(v.sources, v.origin.derived("adjoint", v.serial)):
                     table[v] = terms = [accumulate(terms)]
             return terms[0]
 
@@ -172,7 +172,7 @@ def _backward(
         in_graph = {v for node in order for v in node.inputs} | set(starts)
         results = []
         for v in targets:
-            with source.attributed_to(v.sources):
+            with source.attributed_to(v.sources, v.origin.derived("adjoint", v.serial)):
                 d = slot(v)
             if v in in_graph:
                 why = f"the result depends on {show(v)} only through integers, conditions or stop_gradient"
@@ -198,7 +198,7 @@ def _visit(node: Apply, cts: Sequence[Derivative], on_path: set[Variable]) -> Se
         return [absent if differentiable(v) else DISCONNECTED for v in node.inputs]
     # An output that nothing differentiable uses contributes nothing: to a rule, its cotangent is zero.
     given = [ZERO if ct is DISCONNECTED else ct for ct in cts]
-    with source.attributed_to(node.sources):
+    with source.attributed_to(node.sources, node.origin.derived("adjoint", node.outputs[0].serial)):
         try:
             found = node.op.vjp(node.inputs, node.outputs, given)
         except NotDifferentiableError as error:

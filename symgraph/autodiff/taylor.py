@@ -81,7 +81,7 @@ def taylor(y: Any, x: Any, direction: Any, order: int, disconnected: Disconnecte
             derivatives: list[Variable | None] = [given]
             for k in range(1, order + 1):
                 d = _derivative(expansion(v, k), k) if v in on_path else DISCONNECTED
-                with source.attributed_to(v.sources):
+                with source.attributed_to(v.sources, v.origin.derived("tangent", v.serial)._replace(order=k)):
                     derivatives.append(
                         final(d, v, disconnected, f"{message}; disconnected='zero' or 'none' accepts that")
                     )
@@ -127,7 +127,8 @@ class Expansion:
         key = (v, k)
         found = self._made.get(key)
         if found is None:
-            with source.attributed_to(v.sources):
+            at = source.Origin(v.origin.scope, v.origin.order + k, "coefficient" if k else v.origin.mode, v.serial)
+            with source.attributed_to(v.sources, at):
                 self._made.update(self._make(v, k))
             found = self._made[key]
         return found

@@ -32,6 +32,6 @@ class Context:
         """The node ``op(*inputs)`` with the types and source lines of ``like``, or an equal one that exists."""
         found = self.interner.find(op, inputs)
         if found is None:
-            found = Apply(op, inputs, [v.type for v in like.outputs], like.sources)
+            found = Apply(op, inputs, [v.type for v in like.outputs], like.sources, like.origin)
             self.interner.add(found)
         return found

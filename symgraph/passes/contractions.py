@@ -37,7 +37,7 @@ def contractions(graph: Graph, context: Context) -> Graph:
     with interning(context.interner):
         for node in graph.nodes:
             args = [new.get(v, v) for v in node.inputs]
-            with attributed_to(node.sources):
+            with attributed_to(node.sources, node.origin):
                 if isinstance(node.op, Contract):
                     outputs: Sequence[Variable] = [_contract(node.op, args, given)]
                 elif isinstance(node.op, Sum) and _worth_rows(node.op, args[0]):

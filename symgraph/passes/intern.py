@@ -49,7 +49,7 @@ def intern(graph: Graph, context: Context) -> Graph:
         if found is None and node.op in COMMUTATIVE:
             found = interner.find(node.op, arguments[::-1])
         if found is None:
-            found = Apply(node.op, tuple(arguments), [v.type for v in node.outputs], node.sources)
+            found = Apply(node.op, tuple(arguments), [v.type for v in node.outputs], node.sources, node.origin)
             interner.add(found)
         elif not node.sources <= found.sources:
             own(found, node.sources)

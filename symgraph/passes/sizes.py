@@ -39,7 +39,7 @@ def sizes(graph: Graph, context: Context) -> Graph:
     def leaf(v: Variable) -> Variable:
         # Inputs keep their types: it is from them that the sizes are learned when the graph runs.
         shape = replaced_shape(v.type.shape, equal)
-        with attributed_to(v.sources):
+        with attributed_to(v.sources, v.origin):
             new[v] = v if shape == v.type.shape else apply(AssertShape(shape), v)
         return new[v]
 
@@ -56,7 +56,7 @@ def sizes(graph: Graph, context: Context) -> Graph:
             if op is node.op and all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
                 new.update((v, v) for v in node.outputs)
                 continue
-            with attributed_to(node.sources):
+            with attributed_to(node.sources, node.origin):
                 made = apply_node(op, inputs)
             for old, v in zip(node.outputs, made.outputs, strict=True):
                 new[old] = v
@@ -66,7 +66,7 @@ def sizes(graph: Graph, context: Context) -> Graph:
         outputs = []
         for v in graph.outputs:
             out = new[v] if v in new else leaf(v)
-            with attributed_to(v.sources):
+            with attributed_to(v.sources, v.origin):
                 outputs.append(v if v in given else _of_type(out, v.type))
     return Graph(graph.inputs, outputs)
 

@@ -58,7 +58,7 @@ def constant_of(
     array: np.ndarray[tuple[int, ...], np.dtype[np.generic]], sources: source.Sources, name: str | None
 ) -> Variable:
     """A constant in normal form: where all elements are the same bits, one number that is broadcast."""
-    with source.attributed_to(sources):
+    with source.attributed_to(sources, source.origin()):
         if array.ndim and array.size:
             first = array.reshape(-1)[:1]
             bits = np.dtype(f"V{array.dtype.itemsize}")

@@ -224,7 +224,7 @@ class Engine:
                 self.interner.add(node)
                 return node
             # Normal forms have the types of what they replace, so the type rule would give the same types again.
-            found = Apply(node.op, inputs, [v.type for v in node.outputs], node.sources)
+            found = Apply(node.op, inputs, [v.type for v in node.outputs], node.sources, node.origin)
             self.interner.add(found)
         elif found is not node and not node.sources <= found.sources:
             self._own_lines(found, node.sources)
@@ -240,7 +240,7 @@ class Engine:
         if not candidates:
             return None
         start = next(_serial)  # whatever a rule makes has a higher number
-        source.attribute(node.sources)
+        source.attribute(node.sources, node.origin)
         for rule, left in candidates:
             path: list[Apply] = []
             result: Result
