@@ -1,14 +1,23 @@
 """Loop IR: the nest of loops that computes a kernel. Independent of the target; one page of grammar.
 
     kernel    := name, params, body
-    statement := For(index, start, stop, kind, body)     kind: parallel | vector | serial
+    statement := For(index, start, stop, kind, body)     kind: parallel | vector | serial; on a GPU grid | group | lane
                | Let(name, value)                        a new name, never assigned again
                | Declare(name, value)                    a new name that Assign may change
                | Assign(name, value)
                | Store(buffer, at, value)                one flat offset
                | If(condition, then, otherwise)
                | Check(condition, code)                  leave the kernel with an error code where the condition fails
-    value     := index.Expr with fn in: const | name | word | load | cast | a scalar function
+               | Alloc(name, space, dtype, size)         scratch memory: shared by a block, or a thread's own
+               | Combine(name, fn, scratch)              name = fn over its values in the lanes of the group
+               | Barrier()                               the lanes of the group wait for each other's stores
+               | Atomic(buffer, at, value)               add to an element that other threads add to
+    value     := index.Expr with fn in: const | name | word | load | cast | lane | lanes | a scalar function
+
+A CPU runs a ``parallel`` loop in pieces, a ``vector`` loop in vector registers. On a GPU, threads are the lanes of
+groups (:mod:`symgraph.loop.schedule`): the iterations of a ``grid`` loop are dealt out to all threads, those of a
+``group`` loop to the groups, those of a ``lane`` loop to the lanes of a group. Combine and Barrier are reached by all
+lanes of a group or by none.
 
 Parameters are 64-bit words: buffers, sizes and scalar constants. A kernel is thus specialised on structure and dtypes
 only, and equal structures are one kernel.
@@ -36,7 +45,7 @@ class For:
     index: str
     start: Expr
     stop: Expr
-    kind: Literal["parallel", "vector", "serial"]
+    kind: Literal["parallel", "vector", "serial", "grid", "group", "lane"]
     body: list[Statement]
     total: Expr | None = None
 
@@ -67,11 +76,16 @@ class Assign:
 
 @dataclass(eq=False)
 class Store:
-    """``buffer[at] = value``."""
+    """``buffer[at] = value``; the value has the buffer's dtype."""
 
     buffer: str
     at: Expr
     value: Expr
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the buffer's elements."""
+        return self.value.dtype
 
 
 @dataclass(eq=False)
@@ -91,7 +105,41 @@ class Check:
     code: int
 
 
-Statement: TypeAlias = "For | Let | Declare | Assign | Store | If | Check"
+@dataclass(eq=False)
+class Alloc:
+    """``size`` elements of scratch memory under a name."""
+
+    name: str
+    space: Literal["shared", "local"]
+    dtype: np.dtype[Any]
+    size: int
+
+
+@dataclass(eq=False)
+class Combine:
+    """``name`` gets, in every lane of the group, ``fn`` over the values that the lanes have for it. In fixed order."""
+
+    name: str
+    fn: str
+    dtype: np.dtype[Any]
+    scratch: str
+
+
+@dataclass(eq=False)
+class Barrier:
+    """No lane of the group goes on before all have come here; each then sees what the others stored."""
+
+
+@dataclass(eq=False)
+class Atomic:
+    """``buffer[at] += value``, where other threads may do the same at the same time. In no fixed order."""
+
+    buffer: str
+    at: Expr
+    value: Expr
+
+
+Statement: TypeAlias = "For | Let | Declare | Assign | Store | If | Check | Alloc | Combine | Barrier | Atomic"
 
 
 @dataclass(frozen=True)
@@ -140,12 +188,21 @@ def show(kernel: LoopKernel) -> str:
             elif isinstance(s, If):
                 lines.append(f"{pad}if {expression(s.condition)}:")
                 block(s.then, depth + 1)
-                lines.append(f"{pad}else:")
-                block(s.otherwise, depth + 1)
+                if s.otherwise:
+                    lines.append(f"{pad}else:")
+                    block(s.otherwise, depth + 1)
             elif isinstance(s, Check):
                 lines.append(f"{pad}check {expression(s.condition)} else {s.code}")
             elif isinstance(s, Store):
                 lines.append(f"{pad}{s.buffer}[{expression(s.at)}] := {expression(s.value)}")
+            elif isinstance(s, Atomic):
+                lines.append(f"{pad}{s.buffer}[{expression(s.at)}] +:= {expression(s.value)}")
+            elif isinstance(s, Alloc):
+                lines.append(f"{pad}{s.space} {s.name}: {s.dtype.name}[{s.size}]")
+            elif isinstance(s, Combine):
+                lines.append(f"{pad}combine {s.name} by {s.fn}")
+            elif isinstance(s, Barrier):
+                lines.append(f"{pad}barrier")
             else:
                 sign = {Let: "let ", Declare: "var ", Assign: ""}[type(s)]
                 lines.append(f"{pad}{sign}{s.name} = {expression(s.value)}")
