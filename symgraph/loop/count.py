@@ -95,9 +95,7 @@ class _Counter:
                 self.block(s.otherwise, no, None)
             elif isinstance(s, ir.Check):
                 self.add(s.condition, regions)
-            elif isinstance(s, ir.Store):
-                self.add(s.value, regions)
-            else:
+            elif isinstance(s, ir.Let | ir.Declare | ir.Assign | ir.Store):
                 self.add(s.value, regions)
                 if isinstance(s, ir.Let) and s.value.dtype.kind in "iub":
                     self.lets[s.name] = s.value

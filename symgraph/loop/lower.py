@@ -18,7 +18,7 @@ from symgraph import index as ix
 from symgraph.graph import Apply, Variable
 from symgraph.loop import ir
 from symgraph.loop.axes import analyse
-from symgraph.loop.ir import Assign, Check, Declare, For, If, Let, LoopKernel, Param, Store
+from symgraph.loop.ir import Assign, Atomic, Check, Declare, For, If, Let, LoopKernel, Param, Store
 from symgraph.passes.fuse import Kernel, Root
 from symgraph.types import Size, product
 
@@ -51,8 +51,11 @@ class _Block:
 
 
 class _Lowering:
-    def __init__(self, kernel: Kernel) -> None:
+    """``flat``: for targets that order reductions themselves, every reduction is one plain nest of loops."""
+
+    def __init__(self, kernel: Kernel, flat: bool) -> None:
         self.kernel = kernel
+        self.flat = flat
         self.params: dict[Any, Param] = {}
         self.bindings: list[Variable | Size | np.generic] = []
         self.serials: dict[str, int] = {}
@@ -265,7 +268,8 @@ class _Lowering:
         acc = self.fresh("acc", e.dtype)
         self.declare(acc, _neutral(kind, e.dtype), block)
         innermost = self.extents[loops[-1]] if loops else 1
-        if kind == "add" and e.dtype.kind == "f" and not (isinstance(innermost, int) and innermost <= BLOCK):
+        short = isinstance(innermost, int) and innermost <= BLOCK
+        if kind == "add" and e.dtype.kind == "f" and not short and not self.flat:
             return self.blocked_sum(e, loops, acc, block)
 
         def step(inner: _Block) -> None:
@@ -358,7 +362,7 @@ class _Lowering:
                 self.count(e)
         top = _Block(None)
         first = self.kernel.roots[0]
-        if first.accumulates and ix.resolve(first.values[0]).fn == "reduce":
+        if first.accumulates and ix.resolve(first.values[0]).fn == "reduce" and not self.flat:
             self.column(first, top)
         else:
             common = self.live(first.indices[: self.kernel.depth])
@@ -386,13 +390,14 @@ class _Lowering:
         inner = _Block(block, (head,))
         self.loops(rest, inner, inside, False, innermost)
         extent = self.extents[head]
+        start, stop = ir.name("lo", ix.INT), ir.name("hi", ix.INT)
         if outermost:
             self.parallel = extent
-            start, stop = ir.name("lo", ix.INT), ir.name("hi", ix.INT)
-        else:
+        if self.flat or not outermost:
             start, stop = ix.size_value(0), self.size(extent)
         leaf = innermost and not rest and not any(isinstance(s, For) for s in inner.body)
         kind: Any = "vector" if leaf else "parallel" if outermost else "serial"
+        kind = "parallel" if self.flat else kind
         block.body.append(For(str(name.attr), start, stop, kind, inner.body))
 
     def roots(self, block: _Block) -> None:
@@ -423,6 +428,9 @@ class _Lowering:
         value = self.let(value, block) if value.fn != "name" else value
         at = self.offset(out, r.values[:-1], block)
         at = self.let(at, block) if at.fn not in ("name", "const") else at
+        if r.write.mode == "add" and self.flat:
+            block.body.append(Atomic(self.buffer(out), at, value))
+            return
         if r.write.mode == "add":
             old = ix.Expr("load", (at,), out.type.dtype, self.buffer(out), frozenset())
             value = _combine("add", old, value, out.type.dtype, ordered=True)
@@ -520,6 +528,10 @@ def _combine(kind: str, acc: ix.Expr, term: ix.Expr, dtype: np.dtype[Any], order
     return _call(kind, acc, term, dtype=dtype)
 
 
-def lower(kernel: Kernel) -> Lowered:
-    """The loops of a fused kernel."""
-    return _Lowering(kernel).run()
+def lower(kernel: Kernel, flat: bool = False) -> Lowered:
+    """The loops of a fused kernel.
+
+    ``flat``: before any order is chosen. Each reduction is one nest of loops and is not cut into blocks, loops over the
+    results are all ``parallel`` and run from 0, and scatters add with ``Atomic``.
+    """
+    return _Lowering(kernel, flat).run()
