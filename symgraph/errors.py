@@ -36,7 +36,7 @@ class UnknownInputError(SymgraphError, TypeError):
 
 
 class AmbiguousNameError(SymgraphError, TypeError):
-    """Two inputs of one name, and the name was used to tell them apart."""
+    """Two inputs, or two operations, of one name, and the name was used to tell them apart."""
 
 
 class UpdateError(SymgraphError, TypeError):
@@ -63,6 +63,10 @@ class RuleError(SymgraphError, TypeError):
     """A derivative, batching or rewrite rule returned the wrong number or type of results."""
 
 
+class HostError(SymgraphError, RuntimeError):
+    """A user's function raised, or did not compile, where a program ran it: the original exception is the cause."""
+
+
 class CheckError(SymgraphError, AssertionError):
     """Checked mode found a pass or a kernel that changed the meaning of a graph."""
 
@@ -77,3 +81,7 @@ class ParseError(SymgraphError, ValueError):
 
 class FormatError(SymgraphError, ValueError):
     """An option has a value that is not among those it takes."""
+
+
+class PictureError(SymgraphError, ValueError):
+    """What was given cannot be drawn, or not as it stands: it is no graph, or it has too many boxes."""

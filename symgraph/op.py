@@ -8,7 +8,7 @@ the interpreter, the kernels of every target, and the test suite, which runs ove
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias, TypeVar, dataclass_transform
 
 import numpy as np
@@ -69,7 +69,8 @@ class Op:
 
     name: str = ""
     n_outputs: ClassVar[int] = 1
-    pure: ClassVar[bool] = True  # two applications to the same inputs are the same value
+    pure: bool = True  # two applications to the same inputs are the same value
+    host: str = ""  # "numpy": the reference itself runs, as a step of its own; "numba": what `jitted` gives does
     stops: ClassVar[bool] = False  # no derivative flows through: transformations need not look behind it
     parameters: ClassVar[tuple[str, ...]] = ()  # names of the fields of a structured op
     linear: Literal["no", "jointly", "each"] = "no"
@@ -151,6 +152,12 @@ class Op:
         out = apply(self, *inputs)
         return self.vjp(inputs, out.owner.outputs if out.owner else (out,), (G,))[position]
 
+    def statics(self) -> dict[str, Any]:
+        """The static parameters by name, as the text of a graph has them."""
+        stated: Any = self
+        fields = dataclasses.fields(stated) if dataclasses.is_dataclass(stated) else ()
+        return {f.name: getattr(self, f.name) for f in fields}
+
     def undefined(self, why: str) -> NotDifferentiableError:
         """The error for a derivative that does not exist."""
         return NotDifferentiableError(f"{self.name}: the derivative is not defined: {why}")
@@ -169,6 +176,9 @@ class Op:
 
 OPS: dict[str, Op | type[Op]] = {}
 """The registry: every op by name; an instance for elementwise ops, a class for ops with static parameters."""
+
+USER_OPS: dict[str, Callable[..., Op]] = {}
+"""Operations that users define, apart from ours: by name, what makes the op from its static parameters."""
 
 AnyOp = TypeVar("AnyOp", bound=Op)
 

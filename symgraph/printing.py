@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ast
 import base64
-import dataclasses
 import keyword
 import re
 import sys
@@ -27,7 +26,7 @@ from numpy.typing import NDArray
 from symgraph import source
 from symgraph.errors import FormatError, ParseError, SymgraphError
 from symgraph.graph import Apply, Constant, Graph, SharedVariable, Variable
-from symgraph.op import OPS, Op
+from symgraph.op import OPS, USER_OPS, Op
 from symgraph.types import (
     DTYPES,
     Atom,
@@ -104,7 +103,7 @@ class _Printer:
         raise FormatError(f"a static parameter of type {type(value).__name__} has no text: {value!r}")
 
     def op(self, op: Op) -> str:
-        fields = ", ".join(f"{name}={self.value(getattr(op, name))}" for name in _fields(op))
+        fields = ", ".join(f"{name}={self.value(value)}" for name, value in op.statics().items())
         return f"{op.name}{{{fields}}}" if fields else str(op.name)
 
     # -- lines
@@ -140,10 +139,6 @@ class _Printer:
             return _scalar(a[()]) if a.ndim == 0 else f"[{', '.join(nested(b) for b in a)}]"
 
         return nested(a)
-
-
-def _fields(op: Any) -> list[str]:
-    return [f.name for f in dataclasses.fields(op)] if dataclasses.is_dataclass(op) else []
 
 
 def _scalar(x: Any) -> str:
@@ -271,7 +266,7 @@ class _Reader:
     def op(self, text: str) -> tuple[Op, int]:
         """The operation that ``text`` begins with, and where it ends."""
         found = re.match(r"[\w.]+", text)
-        registered = OPS.get(found.group()) if found else None
+        registered = OPS.get(found.group(), USER_OPS.get(found.group())) if found else None
         if found is None or registered is None:
             raise ParseError(f"no operation is called {found.group() if found else text}")
         end = found.end()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import update_wrapper
 from typing import Any, TypeAlias
 
@@ -83,20 +83,12 @@ class Custom(Op):
         given: Sequence[Variable],
     ) -> list[Derivative]:
         """The transpose of the rule, a linear map from tensors like ``seeded``, at ``given``."""
-        seeds = [Variable(v.type) for v in seeded]
-        pushed = self.rule(arguments, outputs, seeds)
-        pairs = zip(self._float_only(pushed, arguments), given, strict=True)
-        linear = [(p, g) for p, g in pairs if isinstance(p, Variable)]
-        if not linear:
-            return [ZERO] * len(seeds)
-        back = reverse_vjp([p for p, _ in linear], seeds, [g for _, g in linear], disconnected="none")
-        behind = leaves([b for b in back if b is not None], {*arguments, *outputs, *given})
-        if not set(seeds).isdisjoint(behind):
-            mode, other = ("vjp", "tangents") if self.forward else ("jvp", "cotangent")
-            raise NotDifferentiableError(
-                f"{self.name}: the {mode} is not defined: the rule is not linear in the {other}"
-            )
-        return [ZERO if b is None else b for b in back]
+
+        def push(seeds: list[Variable]) -> list[Derivative]:
+            return self._float_only(self.rule(arguments, outputs, seeds), arguments)
+
+        mode = "vjp" if self.forward else "jvp"
+        return transposed(self.name, mode, push, seeded, given, {*arguments, *outputs, *given})
 
     def _float_only(self, pushed: Sequence[Derivative], arguments: Sequence[Variable]) -> list[Derivative]:
         """Of a vjp's results, those for arguments that have derivatives."""
@@ -110,6 +102,31 @@ class Custom(Op):
         if self._batched is None:
             self._batched = Custom(self.name, self.count, _over_elements(self.rule), self.forward)
         return apply_node(self._batched, ready).outputs
+
+
+def transposed(
+    name: str,
+    mode: str,
+    push: Callable[[list[Variable]], Sequence[Derivative]],
+    seeded: Sequence[Variable],
+    given: Sequence[Variable],
+    known: Collection[Variable],
+) -> list[Derivative]:
+    """The transpose of ``push``, a linear map from tensors like ``seeded``, at ``given``: the other ``mode`` of a rule.
+
+    ``known`` is what the result may depend on. Raises :class:`~symgraph.errors.NotDifferentiableError` where it depends
+    on what is pushed, since the map is not linear then.
+    """
+    seeds = [Variable(v.type) for v in seeded]
+    linear = [(p, g) for p, g in zip(push(seeds), given, strict=True) if isinstance(p, Variable)]
+    if not linear:
+        return [ZERO] * len(seeds)
+    back = reverse_vjp([p for p, _ in linear], seeds, [g for _, g in linear], disconnected="none")
+    behind = leaves([b for b in back if b is not None], known)
+    if not set(seeds).isdisjoint(behind):
+        stated = "tangents" if mode == "vjp" else "cotangent"
+        raise NotDifferentiableError(f"{name}: the {mode} is not defined: the rule is not linear in the {stated}")
+    return [ZERO if b is None else b for b in back]
 
 
 def _over_elements(rule: Rule) -> Rule:

@@ -1,6 +1,7 @@
 """The operations, one file per family. Importing this registers all of them in :data:`symgraph.op.OPS`."""
 
 from symgraph.ops import (
+    batched,
     checkpoint,
     contract,
     create,
@@ -15,6 +16,7 @@ from symgraph.ops import (
 )
 
 __all__ = [
+    "batched",
     "checkpoint",
     "contract",
     "create",

@@ -20,7 +20,7 @@ from symgraph import index as ix
 from symgraph.graph import Apply, Constant, Graph, Variable
 from symgraph.op import Op
 from symgraph.ops.checkpoint import After
-from symgraph.passes.library import LibraryCall, library_call
+from symgraph.passes.library import HostCall, LibraryCall, library_call
 from symgraph.types import Size
 
 MAX_WEIGHT = 1024
@@ -77,7 +77,7 @@ class Kernel:
         return list(dict.fromkeys(a.variable for r in self.roots for a in r.inputs))
 
 
-Step: TypeAlias = Kernel | LibraryCall
+Step: TypeAlias = Kernel | LibraryCall | HostCall
 
 
 @dataclass(eq=False)
@@ -155,7 +155,7 @@ class _Fuser:
         for node in reversed(self.graph.nodes):
             if not any(v in self.uses or v in self.stored for v in node.outputs):
                 continue
-            call = library_call(node, given)
+            call = HostCall(node) if node.op.host else library_call(node, given)
             if call is not None:
                 self.stored.update(v for v in call.reads if v.owner is not None and v not in given)
                 self.steps.append(call)
@@ -345,7 +345,7 @@ def merge(steps: Sequence[Step]) -> list[Step]:
     place: dict[Variable, int] = {}  # the step, by its place in `out`, that stores a variable last
     readers: dict[Variable, int] = {}  # the last kernel that reads a variable
     for step in steps:
-        if isinstance(step, LibraryCall):
+        if not isinstance(step, Kernel):
             for v in step.writes:
                 place[v] = len(out)
             out.append(step)

@@ -88,6 +88,26 @@ class LibraryCall:
         return [self.node]
 
 
+@dataclass(eq=False)
+class HostCall:
+    """A step that runs an op's own code, NumPy or compiled by Numba, on whole tensors that are stored."""
+
+    node: Apply
+    position: int = 0
+
+    @property
+    def reads(self) -> list[Variable]:
+        return list(dict.fromkeys(self.node.inputs))
+
+    @property
+    def writes(self) -> list[Variable]:
+        return list(self.node.outputs)
+
+    @property
+    def nodes(self) -> list[Apply]:
+        return [self.node]
+
+
 def row_major(shape: Shape) -> Shape:
     """Strides, in elements, of a C-contiguous tensor."""
     return tuple(product(shape[k + 1 :]) for k in range(len(shape)))
@@ -151,6 +171,7 @@ _VIEWS = {
     "reshape": _reshape,
     "assert_shape": _same,
     "stop_gradient": _same,
+    "after": _same,
     "positive": _same,
 }
 
@@ -171,7 +192,6 @@ def library_call(node: Apply, given: Collection[Variable]) -> LibraryCall | None
         if found is not None:
             return LibraryCall(node, found)
     return None
-    "after": _same,
 
 
 def matrices(op: Contract, a: View, b: View) -> Matrices | None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from symgraph import index as ix
 from symgraph.errors import CheckError
 from symgraph.graph import Constant, Variable
-from symgraph.passes.fuse import Step
-from symgraph.passes.library import LibraryCall
+from symgraph.passes.fuse import Kernel, Step
+from symgraph.passes.library import HostCall, LibraryCall
 from symgraph.types import Size
 
 ALIGNMENT = 64
@@ -80,15 +80,11 @@ def plan_memory(steps: Sequence[Step], outputs: Collection[Variable], given: Col
 
 
 def _reads(step: Step) -> list[Variable]:
-    if isinstance(step, LibraryCall):
-        return step.reads
-    return step.inputs
+    return step.inputs if isinstance(step, Kernel) else step.reads
 
 
 def _writes(step: Step) -> list[Variable]:
-    if isinstance(step, LibraryCall):
-        return step.writes
-    return step.outputs
+    return step.outputs if isinstance(step, Kernel) else step.writes
 
 
 def _replaceable(step: Step) -> Callable[[Variable], list[Variable]]:
@@ -97,6 +93,8 @@ def _replaceable(step: Step) -> Callable[[Variable], list[Variable]]:
         c, operands = step.node.inputs[0], {step.matrices.a.base, step.matrices.b.base}
         own_sum = [c] if step.accumulates and c not in operands else []
         return lambda out: own_sum
+    if isinstance(step, HostCall):
+        return lambda out: []
     first, own = step.roots[0], set(step.outputs)
     if not step.mergeable or any(len(r.shape) != step.depth or r.shape != first.shape for r in step.roots):
         return lambda out: []

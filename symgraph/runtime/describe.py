@@ -40,12 +40,15 @@ def describe(program: Program) -> str:
             writes = s.step.outputs
             what = "+".join(dict.fromkeys(n.op.name for n in reversed(s.step.nodes)))
         else:
-            reads, writes, what = s.step.reads, s.step.writes, str(s.step.node.op.name)
+            reads, writes = s.step.reads, s.step.writes
+            what = str(s.step.node.op if s.host is not None else s.step.node.op.name)
         arrow = f"{', '.join(label(v) for v in writes)} <- {', '.join(label(v) for v in reads)}"
         what = what if len(what) <= 60 else what[:57] + "..."
         rows.append((str(k), s.name, arrow, what))
     width = [max((len(r[c]) for r in rows), default=0) for c in range(3)]
-    lines = [f"program: {len(program.steps)} steps, {len(program.kernels)} distinct kernels, {program.threads} threads"]
+    hosts = sum(s.host is not None for s in program.steps)
+    kinds = f"{len(program.kernels)} distinct kernels" + f", {hosts} host steps" * bool(hosts)
+    lines = [f"program: {len(program.steps)} steps, {kinds}, {program.threads} threads"]
     lines += [f"  {r[0]:>{width[0]}}  {r[1]:<{width[1]}}  {r[2]:<{width[2]}}  {r[3]}".rstrip() for r in rows]
     lines.append("buffers:")
     plan = program.last_plan

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from symgraph import source
-from symgraph.errors import CheckError, IndexRangeError, MissingInputError, SymgraphError
+from symgraph.errors import CheckError, HostError, IndexRangeError, MissingInputError, SymgraphError
 from symgraph.graph import Apply, Constant, Graph, SharedVariable, Variable, toposort
 from symgraph.ops.shape import AssertShape
 from symgraph.runtime.sizes import Env, as_array, bind_sizes, label, settle, shape_of, substitute_sizes
@@ -79,21 +79,28 @@ def run_node(node: Apply, arrays: Sequence[NDArray[Any]], sizes: Mapping[Atom, i
     line = source.show(node.sources)
     try:
         found = substitute_sizes(node.op, sizes).reference(*arrays)
-    except SymgraphError as error:
-        raise type(error)(f"{error}  {line}" if line not in str(error) else str(error)) from error
-    except IndexError as error:
-        raise IndexRangeError(f"{node.op.name}: {error}  {line}") from error
+    except Exception as error:
+        if node.op.host:  # whatever a user's function raises
+            types = ", ".join(
+                f"{v.name or 'operand'}: {a.dtype.name}{list(a.shape)}"
+                for v, a in zip(node.inputs, arrays, strict=True)
+            )
+            raise HostError(f"{node.op}: {type(error).__name__}: {error} :: {types}   {line}") from error
+        if isinstance(error, SymgraphError):
+            raise type(error)(f"{error}  {line}" if line not in str(error) else str(error)) from error
+        if isinstance(error, IndexError):
+            raise IndexRangeError(f"{node.op.name}: {error}  {line}") from error
+        raise
     results = [np.asarray(a) for a in (found if isinstance(found, tuple | list) else (found,))]
+    who = "its function" if node.op.host else "the reference"
     if len(results) != len(node.outputs):
-        raise CheckError(
-            f"{node.op}: the reference gives {len(results)} results, the type rule {len(node.outputs)}  {line}"
-        )
+        raise CheckError(f"{node.op}: {who} gives {len(results)} results, the type rule {len(node.outputs)}  {line}")
     for v, a in zip(node.outputs, results, strict=True):
         shape = shape_of(v.type.shape, sizes)
         if a.dtype != v.type.dtype or a.shape != shape:
             operands = ", ".join(f"{x.type}" for x in node.inputs)
             raise CheckError(
-                f"{node.op}: the reference gives {a.dtype.name}{list(a.shape)}, the type rule says "
+                f"{node.op}: {who} gives {a.dtype.name}{list(a.shape)}, the type rule says "
                 f"{v.type} = {v.type.dtype.name}{list(shape)} :: {operands}  {line}"
             )
     return results

@@ -20,10 +20,11 @@ from symgraph.errors import IndexRangeError, SizeError
 from symgraph.graph import Apply, Constant, Graph, Variable
 from symgraph.loop.lower import INDEX_ERROR, Lowered, lower
 from symgraph.passes.fuse import Kernel, Step, fuse
-from symgraph.passes.library import LibraryCall
+from symgraph.passes.library import HostCall, LibraryCall
 from symgraph.passes.memory import Buffer, MemoryPlan, assign_offsets, plan_memory
 from symgraph.passes.schedule import schedule
 from symgraph.runtime.checks import SizeCheck, lines
+from symgraph.runtime.host import HostCode
 from symgraph.runtime.sizes import Env, bind_sizes, resolve, settle
 from symgraph.types import Atom, Dim, Size
 
@@ -31,6 +32,8 @@ GRAIN = 30_000.0
 """Nanoseconds of work below which waking another thread costs more than it saves."""
 MAX_PLANS = 512
 """Sets of sizes whose plans a program keeps."""
+HOST_ELEMENT = 2.0
+"""Nanoseconds taken for an element of what a user's compiled function reads or writes: what it does is not known."""
 GEMM_GRAIN = 1e6
 """FLOPs of a matrix product below which one thread does it."""
 
@@ -46,6 +49,7 @@ class ProgramStep:
     work: tuple[Size, ...]
     source: str = ""
     checks: Sequence[Apply] = ()
+    host: HostCode | None = None
 
 
 @dataclass(frozen=True)
@@ -107,9 +111,22 @@ def build(
     threads: int,
 ) -> Program:
     """Fuse, lower and plan an optimized graph. Compiles nothing."""
-    steps = [_kernel(s) if isinstance(s, Kernel) else _gemm(s) for s in schedule(fuse(graph), outputs)]
+    steps = [_made(s) for s in schedule(fuse(graph), outputs)]
     memory = plan_memory([s.step for s in steps], outputs, graph.inputs)
     return Program(graph, graph.inputs, tuple(outputs), dict(destinations), steps, memory, list(checks), threads)
+
+
+def _made(step: Step) -> ProgramStep:
+    if isinstance(step, HostCall):
+        return _host(step)
+    return _kernel(step) if isinstance(step, Kernel) else _gemm(step)
+
+
+def _host(call: HostCall) -> ProgramStep:
+    code = HostCode(call)
+    op = call.node.op
+    work = tuple(v.type.size for v in code.tensors) if op.host == "numba" else ()
+    return ProgramStep(f"{op.host}_{op.name}", call, list(code.bindings), code.extent, work, host=code)
 
 
 def _kernel(kernel: Kernel) -> ProgramStep:
@@ -232,7 +249,8 @@ class Executable:
             elif program.threads > 1 and s.extent != 1:
                 chunks = frame.word(("chunks", len(rows)))
                 self.chunk_words.append((chunks, s))
-            rows.append((addresses[s.name], len(s.bindings), offset, extent, chunks))
+            address = addresses[s.name] if s.host is None else s.host.load()
+            rows.append((address, len(s.bindings), offset, extent, chunks))
         for v in self.returned:
             self._word(v)
             for size in v.type.shape:
@@ -316,7 +334,7 @@ class Executable:
             total += cost
             template[word] = max(1, min(program.threads, int(cost / GRAIN)))
         work = total if self.chunk_words else sum(step_cost(s, env) for s in program.steps if s.source)
-        quick = work < 5_000 and not any(isinstance(s.step, LibraryCall) for s in program.steps)
+        quick = work < 5_000 and all(isinstance(s.step, Kernel) for s in program.steps)
         made = Plan(
             env, arena, where, sum(resolve(v.type.size, env) * v.type.dtype.itemsize for v in program.memory.of)
         )
@@ -349,6 +367,8 @@ class Executable:
 
     def _failed(self, step: int, code: int, args: tuple[Any, ...]) -> Any:
         s = self.program.steps[step]
+        if s.host is not None:
+            raise s.host.fail()
         if isinstance(s.step, LibraryCall):
             raise SizeError(f"matrix product: a size exceeds what BLAS takes (2**31 - 1)  {lines(s.step.nodes)}")
         node = s.checks[code - INDEX_ERROR]
@@ -377,7 +397,7 @@ def choices(call: LibraryCall, env: Mapping[Atom, int], threads: int) -> dict[st
 
 def step_cost(s: ProgramStep, env: Mapping[Atom, int]) -> float:
     """A rough estimate of a kernel's time on one core, in nanoseconds: enough to decide about threads."""
-    if not isinstance(s.step, Kernel):
+    if isinstance(s.step, LibraryCall):
         return 0.0
     elements = max((resolve(w, env) for w in s.work), default=0)
-    return elements * (0.2 + 0.05 * s.step.flops)
+    return elements * (0.2 + 0.05 * s.step.flops if isinstance(s.step, Kernel) else HOST_ELEMENT)

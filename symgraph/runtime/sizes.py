@@ -129,7 +129,7 @@ O = TypeVar("O", bound=Op)  # noqa: E741
 
 def substitute_sizes(op: O, env: Mapping[Atom, int]) -> O:
     """``op`` with numbers in place of the symbolic sizes in its static parameters."""
-    needed = _atoms_of(op)
+    needed = parameter_atoms(op)
     if not needed:
         return op
     missing = [a for a in needed if a not in env]
@@ -140,7 +140,8 @@ def substitute_sizes(op: O, env: Mapping[Atom, int]) -> O:
 
 
 @lru_cache(maxsize=4096)
-def _atoms_of(op: Op) -> tuple[Atom, ...]:
+def parameter_atoms(op: Op) -> tuple[Atom, ...]:
+    """The sizes that the static parameters of ``op`` are made of."""
     found = {a for size in _sizes(op) for a in atoms(size) if not a.fn}
     return tuple(sorted(found, key=lambda a: a.serial))
 
