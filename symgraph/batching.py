@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from symgraph import source
+from symgraph.callables import OnArrays, Structure, flatten, is_function, is_tensor, is_variable, symbolic, unflatten
 from symgraph.errors import DTypeError, RankError, RuleError, SizeError
 from symgraph.graph import Apply, Interner, Variable, interning, toposort
 from symgraph.op import as_variable, located
@@ -94,52 +95,71 @@ def _visit(node: Apply, inputs: Sequence[Variable], flags: Sequence[bool], size:
         return found
 
 
-def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
+def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> OnArrays:
     """``fn`` over an axis of its arguments: ``vmap(f)(X)`` stacks ``f(X[i])``, without a loop.
 
     Args:
-        fn: takes variables, returns a variable or a list or tuple of them; other variables that it uses are shared by
-            all elements.
-        in_axes: the axis to map, for all arguments or, as a tuple or list, for each; ``None`` for an argument that is
-            not mapped.
-        out_axes: where the axis goes in the results, for all or for each.
+        fn: takes and returns variables, or nested lists, tuples and dicts of them; other variables that it uses are
+            shared by all elements.
+        in_axes: the axis to map: one for all positional arguments or, as a tuple or list, one for each, which again is
+            one for all that is in the argument, or nested like it. ``None`` for what is not mapped. Keyword arguments
+            are mapped over their first axis. Strings, booleans and functions are passed on as they are.
+        out_axes: where the axis goes in the results, for all or nested like the result.
 
-    Returns a function of variables. It raises :class:`~symgraph.errors.RankError` for an axis that does not exist, and
-    :class:`~symgraph.errors.SizeError` where mapped axes differ in size. Calls nest, and mix with derivatives.
+    Returns a function that builds a graph of variables, and compiles on first use and runs on arrays. It raises
+    :class:`~symgraph.errors.RankError` for an axis that does not exist or axes that are not nested like the arguments,
+    and :class:`~symgraph.errors.SizeError` where mapped axes differ in size. Calls nest, and mix with derivatives.
     """
-
-    def mapped(*args: Any) -> Any:
-        variables = [as_variable(a) for a in args]
-        axes = _per_item("in_axes", in_axes, len(variables))
-        replace: dict[Variable, Variable] = {}
-        elements: list[Variable] = []
-        for v, axis in zip(variables, axes, strict=True):
-            if axis is None:
-                elements.append(v)
-                continue
-            try:
-                axis = normalize_axis(axis, v.type.ndim, "vmap")
-            except RankError as error:
-                raise located(error, [v]) from None
-            element = Variable(v.type.without((axis,)), name=v.name)
-            replace[element] = moveaxis(v, axis, 0)
-            elements.append(element)
-        if not replace:
-            raise SizeError(f"vmap: no argument is mapped  {source.show(source.current())}")
-        results = fn(*elements)
-        several = isinstance(results, list | tuple)
-        made = [as_variable(r) for r in (results if several else [results])]
-        stacked = vectorize(made, replace)
-        places = _per_item("out_axes", out_axes, len(made))
-        moved = [moveaxis(r, 0, normalize_axis(a, r.type.ndim, "vmap")) for r, a in zip(stacked, places, strict=True)]
-        return type(results)(moved) if several else moved[0]
-
-    return mapped
+    if not is_function(fn):
+        raise DTypeError(f"vmap: wanted a function, got {fn!r}  {source.show(source.current())}")
+    return OnArrays("vmap", fn, lambda args, kwargs: _mapped(fn, args, kwargs, in_axes, out_axes))
 
 
-def _per_item(what: str, axes: Any, n: int) -> list[Any]:
-    if not isinstance(axes, list | tuple):
-        return [axes] * n
-    if len(axes) != n:
-        raise RankError(f"vmap: {what} has {len(axes)} entries for {n} tensors  {source.show(source.current())}")
-    return list(axes)
+def _mapped(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], in_axes: Any, out_axes: Any) -> Any:
+    leaves, structure = flatten((tuple(args), dict(kwargs)))
+    _, (of_args, of_kwargs) = structure
+    axes = [*_axes("in_axes", in_axes, of_args, "arguments"), *_axes("in_axes", 0, of_kwargs, "")]
+    replace: dict[Variable, Variable] = {}
+    elements: list[Any] = []
+    for value, axis in zip(leaves, axes, strict=True):
+        if axis is None or not (is_variable(value) or is_tensor(value)):
+            elements.append(symbolic(value))
+            continue
+        v = as_variable(value)
+        try:
+            axis = normalize_axis(axis, v.type.ndim, "vmap")
+        except RankError as error:
+            raise located(error, [v]) from None
+        element = Variable(v.type.without((axis,)), name=v.name)
+        replace[element] = moveaxis(v, axis, 0)
+        elements.append(element)
+    if not replace:
+        raise SizeError(f"vmap: no argument is mapped  {source.show(source.current())}")
+    own_args, own_kwargs = unflatten(structure, iter(elements))
+    results, form = flatten(fn(*own_args, **own_kwargs))
+    stacked = vectorize([as_variable(r) for r in results], replace)
+    places = _axes("out_axes", out_axes, form, "results")
+    return unflatten(
+        form,
+        iter([moveaxis(r, 0, normalize_axis(a, r.type.ndim, "vmap")) for r, a in zip(stacked, places, strict=True)]),
+    )
+
+
+def _axes(what: str, axes: Any, structure: Structure, of: str) -> list[Any]:
+    """An axis for each leaf of ``structure``."""
+    if structure is None:
+        if isinstance(axes, list | tuple | dict):
+            raise RankError(f"vmap: {what} has {axes!r} for a tensor  {source.show(source.current())}")
+        return [axes]
+    kind, parts = structure
+    if kind is dict:
+        each = axes if isinstance(axes, dict) else dict.fromkeys([k for k, _ in parts], axes)
+        if {*each} != {k for k, _ in parts}:
+            line = source.show(source.current())
+            raise RankError(f"vmap: {what} has entries {[*each]} for {[k for k, _ in parts]}  {line}")
+        return [a for k, s in parts for a in _axes(what, each[k], s, "tensors")]
+    given = axes if isinstance(axes, list | tuple) else [axes] * len(parts)
+    if isinstance(axes, dict) or len(given) != len(parts):
+        line = source.show(source.current())
+        raise RankError(f"vmap: {what} has {len(given)} entries for {len(parts)} {of}  {line}")
+    return [a for x, s in zip(given, parts, strict=True) for a in _axes(what, x, s, "tensors")]

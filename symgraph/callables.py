@@ -103,7 +103,7 @@ class OnArrays:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """On variables: a graph. On arrays: arrays, in the same structure."""
         leaves, structure = flatten((args, kwargs))
-        if any(is_variable(v) for v in leaves):
+        if any(is_variable(v) for v in leaves) or not any(is_tensor(v) for v in leaves):
             return self._graph(args, kwargs)
         static = [None if is_tensor(v) else (v,) for v in leaves]
         given = [v for v, s in zip(leaves, static, strict=True) if s is None]

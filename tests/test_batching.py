@@ -161,6 +161,76 @@ def test_bad_replacements() -> None:
         vmap(sg.add)(x, sg.vector(shape=(4,)))
 
 
+def test_vmap_on_arrays_compiles_on_first_use() -> None:
+    calls = []
+
+    def f(x: Any, y: Any) -> Any:
+        calls.append(1)
+        return sg.sum(sg.sin(x) * y)
+
+    rng = np.random.default_rng(5)
+    a, b = rng.normal(size=(4, 3)), rng.normal(size=(3,))
+    mapped = vmap(f, in_axes=(0, None))
+    np.testing.assert_allclose(mapped(a, b), np.sin(a) @ b)
+    np.testing.assert_allclose(mapped(a[:2], b), np.sin(a[:2]) @ b)
+    assert len(calls) == 1  # sizes are free
+    assert mapped(a.astype("float32"), b.astype("float32")).dtype == np.float32
+    np.testing.assert_allclose(vmap(f, in_axes=(1, 0))(a.T, a), (np.sin(a) * a).sum(1))
+    assert repr(mapped) == "<vmap(f)>"
+    per_example = vmap(sg.grad(f), in_axes=(0, None))(a, b)
+    np.testing.assert_allclose(per_example, np.cos(a) * b)
+    of_batch = sg.grad(lambda x: sg.sum(vmap(f, in_axes=(0, None))(x, sg.constant(b))))(a)
+    np.testing.assert_allclose(of_batch, np.cos(a) * b)
+    twice = vmap(vmap(lambda x, y: x * y, in_axes=(None, 0)), in_axes=(0, None))(a[0], b)
+    np.testing.assert_allclose(twice, np.outer(a[0], b))
+    np.testing.assert_allclose(vmap(sg.hessian(lambda x: sg.sum(x**3)))(a), 6 * a[:, :, None] * np.eye(3))
+    np.testing.assert_array_equal(vmap(lambda k: k * 2)([1, 2, 3]), [2, 4, 6])
+    assert vmap(lambda k: k * 2)(np.arange(0)).shape == (0,)
+
+
+def test_vmap_of_nested_structures() -> None:
+    rng = np.random.default_rng(6)
+    p = {"w": rng.normal(size=(5, 3)), "b": rng.normal(size=3)}
+    x = rng.normal(size=(4, 3))
+
+    def layer(p: Any, x: Any, kind: str, scale: Any) -> Any:
+        assert kind == "tanh"
+        y = sg.tanh(p["w"] @ x if p["w"].type.ndim > 1 else p["w"] * x + p["b"]) * scale
+        return {"y": y, "pair": (x, y)}
+
+    shared = vmap(layer, in_axes=(None, 0, None))
+    out = shared(p, x, "tanh", scale=np.arange(4.0))
+    np.testing.assert_allclose(out["y"], np.tanh(x @ p["w"].T) * np.arange(4.0)[:, None])
+    np.testing.assert_allclose(out["pair"][0], x)
+    each = vmap(layer, in_axes=({"w": 0, "b": None}, None, None), out_axes={"y": 1, "pair": 0})
+    out = each(p, x[0], "tanh", scale=np.ones(5))
+    np.testing.assert_allclose(out["y"].T, np.tanh(p["w"] * x[0] + p["b"]))
+    assert out["pair"][1].shape == (5, 3)
+    assert [v.type.ndim for v in vmap(lambda *v: list(v))(sg.vector(), sg.matrix())] == [1, 2]
+
+
+def test_vmap_refuses_what_does_not_fit() -> None:
+    x = sg.matrix("x", shape=(2, 3))
+    with pytest.raises(DTypeError, match=r"vmap: wanted a function, got .*test_batching"):
+        vmap(x)  # type: ignore[arg-type]
+    with pytest.raises(RankError, match=r"axis 0 does not exist in a tensor of 0 axes"):
+        vmap(lambda x: x)(2.0)
+    with pytest.raises(RankError, match=r"in_axes has \(0, 1\) for a tensor.*test_batching"):
+        vmap(sg.exp, in_axes=((0, 1),))(x)
+    with pytest.raises(RankError, match=r"in_axes has entries \['v'\] for \['w'\].*test_batching"):
+        vmap(lambda p: p["w"], in_axes=({"v": 0},))({"w": x})
+    with pytest.raises(RankError, match=r"in_axes has 1 entries for 2 tensors"):
+        vmap(lambda p: p[0], in_axes=((0,),))((x, x))
+    with pytest.raises(RankError, match=r"out_axes has 3 entries for 2 tensors|out_axes has 3 entries for 2 results"):
+        vmap(lambda v: (v, v), out_axes=(0, 0, 0))(x)
+    with pytest.raises(RankError, match=r"an axis is an int, got None"):
+        vmap(lambda v: v, out_axes=None)(x)
+    with pytest.raises(SizeError):
+        vmap(lambda a, b: a + b)(np.ones(3), np.ones(4))
+    with pytest.raises(SizeError, match="no argument is mapped"):
+        vmap(lambda a: a, in_axes=None)(np.ones(3))
+
+
 def test_rules_that_are_missing_or_wrong_are_named() -> None:
     class NoRule(Op):
         name = "no_rule"

@@ -52,11 +52,12 @@ def _checkpointed(label: str, fn: Callable[..., Any], args: Sequence[Any], kwarg
     if not results:
         raise DTypeError(f"{label}: the function returned no tensor  {source.show(source.current())}")
     others = _others(results, given, oldest)
-    body = Graph([*given, *others], results)
+    # The body is a function of symbols of its own: of what was used, one thing may depend on another.
+    symbols = {v: Variable(v.type, name=v.name) for v in others}
+    body = Graph([*given, *symbols.values()], substitute(results, symbols))
     made = substitute([*results, *others], given)
-    node = apply_node(
-        Checkpoint(label, len(results), body), [*made[: len(results)], *given.values(), *made[len(results) :]]
-    )
+    n = len(results)
+    node = apply_node(Checkpoint(label, n, body), [*made[:n], *given.values(), *made[n:]])
     return unflatten(form, iter(node.outputs))
 
 
