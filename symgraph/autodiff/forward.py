@@ -33,32 +33,35 @@ def jvp(y: Any, x: Any, tangent: Any, disconnected: Disconnected = "raise") -> A
         disconnected: what to return for a ``y`` that depends on no ``x``: ``"raise"`` an error, ``"zero"``s, or
             ``"none"`` (``None``).
 
-    Raises as :func:`~symgraph.autodiff.reverse.grad` does.
+    What is differentiated is the stable form of ``y``, as in :func:`~symgraph.autodiff.reverse.grad`, and raised is what
+    that raises.
     """
     check_option(disconnected)
     outputs, sources = several("jvp: y", y), several("jvp: x", x)
     check_floats("jvp: y", outputs)
     check_floats("jvp: x", sources)
     tangents = matching("jvp: the tangent", tangent, sources, x)
-    order = toposort(outputs)
+    # As in grad: the tangent of log(1 + exp(x)) as it stands is inf / inf for large x.
+    from symgraph.rewrite.stable import stable_form  # not needed to build a graph
+
+    stable = stable_form(outputs, sources)
+    order = toposort(stable)
     on_path = connected(order, sources)
-    needed = _needed(order, outputs)
+    needed = _needed(order, stable)
     fixed = dict(zip(sources, tangents, strict=True))
     table: dict[Variable, Derivative] = {**fixed}
-    with interning(Interner([*outputs, *tangents])):
+    with interning(Interner([*stable, *tangents])):
         for node in order:
             if not any(v in on_path for v in node.inputs) or not any(v in needed for v in node.outputs):
                 continue
             results = push(node, [table.get(v, DISCONNECTED) for v in node.inputs])
             table.update((v, d) for v, d in zip(node.outputs, results, strict=True) if v not in fixed)
         found: list[Variable | None] = []
-        for v in outputs:
+        for given, v in zip(outputs, stable, strict=True):
             d = table.get(v, DISCONNECTED)
-            message = (
-                f"jvp: {show(v)} does not depend on x as a real function; disconnected='zero' or 'none' accepts that"
-            )
+            why = f"jvp: {show(given)} does not depend on x as a real function"
             with source.attributed_to(v.sources, v.origin.derived("tangent", v.serial)):
-                found.append(final(d, v, disconnected, message))
+                found.append(final(d, v, disconnected, f"{why}; disconnected='zero' or 'none' accepts that"))
         return like(y, found)
 
 

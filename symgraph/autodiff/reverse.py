@@ -133,7 +133,10 @@ def vjp(y: Any, x: Any, cotangent: Any, disconnected: Disconnected = "raise") ->
     check_floats("vjp: y", outputs)
     check_floats("vjp: x", targets)
     cts = matching("vjp: the cotangent", cotangent, outputs, y)
-    return like(x, _backward("vjp", list(zip(outputs, cts, strict=True)), {}, targets, disconnected))
+    from symgraph.rewrite.stable import stable_form  # not needed to build a graph
+
+    stable = stable_form(outputs, targets)  # as in grad
+    return like(x, _backward("vjp", list(zip(stable, cts, strict=True)), {}, targets, disconnected))
 
 
 def _backward(
