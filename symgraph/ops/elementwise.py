@@ -514,7 +514,14 @@ sqrt = elementwise(
     "sqrt", np.sqrt, lambda x, out: (0.5 / out,), domain=[POSITIVE], flops=6, recurrence=recurrences.sqrt_series
 )
 cbrt = elementwise("cbrt", np.cbrt, lambda x, out: (1 / (3 * out * out),), domain=[POSITIVE], flops=20)
-hypot = elementwise("hypot", np.hypot, lambda x, y, out: (x / out, y / out), domain=(POSITIVE, POSITIVE), flops=10)
+hypot = elementwise(
+    "hypot",
+    np.hypot,
+    lambda x, y, out: (where(equal(out, 0), 0, x / out), where(equal(out, 0), 0, y / out)),
+    domain=(POSITIVE, POSITIVE),
+    flops=10,
+)
+hypot.__doc__ = "``sqrt(x*x + y*y)`` of each element, as ``numpy.hypot``. At (0, 0) both derivatives are 0."
 logaddexp = elementwise("logaddexp", np.logaddexp, lambda x, y, out: (sigmoid(x - y), sigmoid(y - x)), flops=30)
 
 # -- trigonometric and hyperbolic --------------------------------------------------------------------------------------
