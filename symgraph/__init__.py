@@ -227,12 +227,15 @@ if TYPE_CHECKING:
     from symgraph.custom import CustomOp, custom_op
     from symgraph.export import to_networkx
     from symgraph.printing import debugprint, parse_graph, print_graph
+    from symgraph.runtime.cost import Cost, cost
     from symgraph.runtime.function import Function, function
 
     __version__: str
 
 # What needs heavy imports, by the module that has it.
 _LAZY = {
+    "cost": "symgraph.runtime.cost",
+    "Cost": "symgraph.runtime.cost",
     "function": "symgraph.runtime.function",
     "Function": "symgraph.runtime.function",
     "grad": "symgraph.autodiff.functional",
@@ -285,6 +288,7 @@ __all__ = [
     "OPS",
     "Apply",
     "Constant",
+    "Cost",
     "CustomOp",
     "Dim",
     "Function",
@@ -329,6 +333,7 @@ __all__ = [
     "copysign",
     "cos",
     "cosh",
+    "cost",
     "custom_jvp",
     "custom_op",
     "custom_vjp",

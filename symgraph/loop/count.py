@@ -107,7 +107,7 @@ class _Counter:
     def loop(self, s: ir.For, regions: Regions, around: Atom | None) -> None:
         if s.total is not None:
             # The turns of this loop make one pass together: the loop around it does not multiply.
-            boxes = [{a: r for a, r in box.items() if a is not around} for box in regions.boxes]
+            boxes: list[Box] = [{a: r for a, r in box.items() if a is not around} for box in regions.boxes]
             regions, extent = Regions(boxes, regions.exact), self.size(s.total)
         else:
             start, stop = self.size(s.start), self.size(s.stop)

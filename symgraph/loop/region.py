@@ -430,9 +430,7 @@ def _union(sets: Sequence[tuple[Range, ...]]) -> Size | None:
             both = _intersection(other, s)
             if both is None:
                 return None
-            if both:
-                fresh.append((-sign, both))
-            elif not s:
+            if both or not s:  # all accesses to a tensor without axes are one
                 fresh.append((-sign, both))
         parts.extend(fresh)
     for sign, ranges in parts:
@@ -506,10 +504,10 @@ def _evaluate(p: Size, grid: Mapping[Atom, NDArray[np.int64]]) -> NDArray[np.int
         term: NDArray[np.int64] | int = c
         for a in monomial:
             if a.fn:
-                args = [_evaluate(x, grid) for x in a.args]
-                if any(x is None for x in args):
+                left, right = (_evaluate(x, grid) for x in a.args)
+                if left is None or right is None:
                     return None
-                term = term * _ARRAYS[a.fn](*args)
+                term = term * _ARRAYS[a.fn](left, right)
             elif a in grid:
                 term = term * grid[a]
             else:

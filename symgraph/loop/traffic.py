@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from symgraph import index as ix
 from symgraph.graph import Apply, Variable
@@ -22,7 +21,7 @@ from symgraph.loop.region import (
     symbol,
 )
 from symgraph.passes.fuse import Kernel, Root, Step
-from symgraph.passes.library import LibraryCall, View, row_major
+from symgraph.passes.library import HostCall, LibraryCall, View, row_major
 from symgraph.types import Atom, Size, atoms, product, size_min
 
 
@@ -33,12 +32,10 @@ class Accesses:
     node: Apply | None
     shape: tuple[Size, ...]
     reaches: list[Reach] = field(default_factory=list)
-    exact: bool = True
 
     def elements(self, env: Env) -> tuple[Size, bool]:
         """How many elements they reach, each once, and whether that is exact or at most."""
-        n, exact = distinct(self.reaches, self.shape, env)
-        return n, exact and self.exact
+        return distinct(self.reaches, self.shape, env)
 
 
 @dataclass
@@ -56,7 +53,7 @@ def traffic(step: Step) -> Traffic:
     return _product(step) if isinstance(step, LibraryCall) else _whole(step)
 
 
-def _whole(call: Any) -> Traffic:
+def _whole(call: HostCall) -> Traffic:
     out = Traffic()
     for table, variables in ((out.reads, call.reads), (out.writes, call.writes)):
         for v in variables:
@@ -130,7 +127,9 @@ class _Walk:
         if isinstance(e, ix.Access) and e.target is not None:
             return self.size(e)
         if e.fn == "checked_index":
-            return self.opaque(e, self.size(e.args[1]) or 0)
+            below = self.size(e.args[1])
+            assert below is not None, "the size of an axis is a size"
+            return self.opaque(e, below)
         return None
 
     def opaque(self, e: ix.Expr, below: Size) -> Size:
@@ -172,19 +171,18 @@ class _Walk:
         self, table: dict[Variable, Accesses], v: Variable, node: Apply | None, at: ix.Index, where: Regions
     ) -> None:
         accesses = table.setdefault(v, Accesses(node, v.type.shape))
-        accesses.exact &= where.exact
         index = []
         for e, n in zip(at, v.type.shape, strict=True):
             p = self.size(e)
             index.append(self.opaque(ix.resolve(e), n) if p is None else p)
         for box in where.boxes:
-            accesses.reaches.append(self.reach(tuple(index), box))
+            accesses.reaches.append(self.reach(tuple(index), box, where.exact))
 
-    def reach(self, index: tuple[Size, ...], box: Box) -> Reach:
+    def reach(self, index: tuple[Size, ...], box: Box, exact: bool) -> Reach:
         used = {a for p in index for a in atoms(p)}
         whole = dict(box)
         for atom in used & self.data.keys():
             below, loops = self.data[atom]
             times = product(box[self.atom(i)].count for i in loops)
             whole[atom] = Range(0, size_min(below, times))
-        return Reach(index, tuple(whole.items()), not used & self.data.keys())
+        return Reach(index, tuple(whole.items()), exact and not used & self.data.keys())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from symgraph.types import Atom, Size, atoms, product
 
 if TYPE_CHECKING:
     from symgraph.runtime.program import Program
+
+Bind: TypeAlias = "Callable[[Sequence[Any], dict[Atom, int]], Env]"
+"""From the arrays of a call, and the sizes that are known besides, to the sizes behind all symbols."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +127,7 @@ class Cost(Figures):
     steps: tuple[StepCost, ...]
     nodes: tuple[NodeCost, ...]
     _parts: tuple[_Part, ...] = field(repr=False)
-    _bind: Callable[[Sequence[Any]], Env] = field(repr=False)
+    _bind: Bind = field(repr=False)
     _env: Mapping[Atom, Size] = field(repr=False)
 
     def at(self, *arrays: Any, **sizes: int) -> Cost:
@@ -134,7 +137,7 @@ class Cost(Figures):
             UnknownInputError: for a name that no size of the program has.
             SizeError: for arrays that do not fit.
         """
-        env = dict(self._bind(arrays)) if arrays else {}
+        env: dict[Atom, int] = {}
         for name, value in sizes.items():
             found = [a for a in self._atoms() if a.name == name]
             if not found:
@@ -143,7 +146,7 @@ class Cost(Figures):
                     f"cost: no size is called {name!r}; there are {', '.join(known) or 'none with a name'}"
                 )
             env[found[0]] = value
-        return self.bound(env)
+        return self.bound(self._bind(arrays, env))
 
     def bound(self, env: Env) -> Cost:
         """The cost with the sizes of ``env`` in place of their atoms; the others stay symbols."""
@@ -158,6 +161,7 @@ class Cost(Figures):
 
     def table(self, by: str = "step") -> str:
         """The parts as a table, by ``"step"`` or by ``"node"``, with the user's lines."""
+        rows: list[tuple[str, Figures, str, source.Sources]]
         if by == "step":
             rows = [(f"{k} {s.name}", s, s.what, s.sources) for k, s in enumerate(self.steps)]
         else:
@@ -175,8 +179,8 @@ class Cost(Figures):
 
     def __str__(self) -> str:
         kernels = f"{self.kernels} kernel{'s' if self.kernels != 1 else ''}"
-        most = "" if self.exact else " at most"
-        return f"cost: {kernels}, {_number(self.flops)} flops{most}\n{self.table()}"
+        most = "" if self.exact else "; some figures are upper bounds"
+        return f"cost: {kernels}{most}\n{self.table()}"
 
 
 def _number(n: Size) -> str:
@@ -210,7 +214,7 @@ class _Part:
 def cost_of(
     steps: Sequence[Step],
     names: Sequence[str] = (),
-    bind: Callable[[Sequence[Any]], Env] | None = None,
+    bind: Bind | None = None,
     lowering: Callable[[Kernel], Lowered] = lower,
 ) -> Cost:
     """The cost of fused steps.
@@ -218,15 +222,17 @@ def cost_of(
     Args:
         steps: in the order in which they run.
         names: what to call each.
-        bind: from the arrays of a call to the sizes behind symbols, for :meth:`Cost.at`.
+        bind: from the arrays of a call, and the sizes that are known besides, to the sizes behind all symbols.
         lowering: from a kernel to the loops that are run.
     """
     parts = [_part(s, name, lowering) for s, name in zip(steps, names or [""] * len(steps), strict=True)]
     return _evaluate(tuple(parts), bind or _no_arrays, {})
 
 
-def _no_arrays(arrays: Sequence[Any]) -> Env:
-    raise UnknownInputError("cost: give sizes by name: these steps have no inputs")
+def _no_arrays(arrays: Sequence[Any], env: dict[Atom, int]) -> Env:
+    if arrays:
+        raise UnknownInputError("cost: give sizes by name: these steps have no inputs")
+    return env
 
 
 def _part(step: Step, name: str, lowering: Callable[[Kernel], Lowered]) -> _Part:
@@ -269,7 +275,7 @@ class _Tally:
         }  # fmt: skip
 
 
-def _evaluate(parts: tuple[_Part, ...], bind: Callable[[Sequence[Any]], Env], env: Mapping[Atom, Size]) -> Cost:
+def _evaluate(parts: tuple[_Part, ...], bind: Bind, env: Mapping[Atom, Size]) -> Cost:
     total = _Tally()
     by_node: dict[Apply, _Tally] = {}
     steps = []
@@ -311,17 +317,17 @@ def _evaluate(parts: tuple[_Part, ...], bind: Callable[[Sequence[Any]], Env], en
 # -- whole graphs ------------------------------------------------------------------------------------------------------
 
 
-def binder(inputs: Sequence[Variable], equations: Sequence[tuple[Size, Size]] = ()) -> Callable[[Sequence[Any]], Env]:
+def binder(inputs: Sequence[Variable], equations: Sequence[tuple[Size, Size]] = ()) -> Bind:
     """From the arrays for ``inputs`` to the sizes that their shapes determine, and ``equations`` with them."""
 
-    def bind(arrays: Sequence[Any]) -> Env:
+    def bind(arrays: Sequence[Any], env: dict[Atom, int]) -> Env:
         from symgraph.runtime.sizes import bind_sizes, settle
 
         if len(arrays) > len(inputs):
-            raise UnknownInputError(f"cost: wanted {len(inputs)} arrays, got {len(arrays)}")
-        env = bind_sizes(inputs[: len(arrays)], [np.asarray(a) for a in arrays])
-        settle(equations, env)
-        return dict(env)
+            raise UnknownInputError(f"cost: wanted at most {len(inputs)} arrays, got {len(arrays)}")
+        found = {**bind_sizes(inputs[: len(arrays)], [np.asarray(a) for a in arrays]), **env}
+        settle(equations, found)
+        return found
 
     return bind
 
