@@ -140,8 +140,9 @@ class CustomOp:
         batch: Batching,
         pure: bool,
         module: str | None = None,
+        line: str | None = None,
     ) -> None:
-        line = source.show(source.current())
+        line = line or source.show(source.current())
         if not callable(fn):
             raise DTypeError(f"custom_op: wanted a function of arrays, got {fn!r}  {line}")
         for what, rule in (("infer", infer), ("vjp", vjp), ("jvp", jvp)):
@@ -189,7 +190,7 @@ class CustomOp:
         """Apply to operands: a variable, or a tuple of them where the type rule gives a tuple."""
         op = self.op(**params)
         self._check_count(len(operands))
-        ready = self._converted(operands) if self.elementwise else [as_variable(x) for x in operands]
+        ready = self.convert(operands)
         node = apply_node(op, ready)
         self._verify(node)
         return node.outputs if op.several([v.type for v in ready]) else node.outputs[0]
@@ -201,15 +202,18 @@ class CustomOp:
             wanted = str(self.least) if self.least == self.most else f"{self.least} to {self.most or 'any number'}"
             raise DTypeError(f"{self.name}: wanted {wanted} operands, got {given}  {source.show(source.current())}")
 
-    def _converted(self, operands: Sequence[TensorLike]) -> list[Variable]:
-        """Operands of an elementwise op: of one float dtype and one shape. Python numbers take the others' dtype."""
+    def convert(self, operands: Sequence[TensorLike]) -> list[Variable]:
+        """Operands as the op takes them: elementwise, of one float dtype and one shape, else as they are.
+
+        Python numbers take the dtype of the others."""
+        if not self.elementwise:
+            return [as_variable(x) for x in operands]
         weak = [type(x) in (int, float) for x in operands]
         given: list[Any] = [x if w else as_variable(x) for x, w in zip(operands, weak, strict=True)]
         dtype = np.result_type(*[x.type.dtype if isinstance(x, Variable) else x for x in given])
         dtype = dtype if dtype.kind == "f" else np.dtype("float64")
-        return broadcast_operands(
-            self.name, [cast(x, dtype) if isinstance(x, Variable) else constant(x, dtype) for x in given]
-        )
+        ready = [cast(x, dtype) if isinstance(x, Variable) else constant(x, dtype) for x in given]
+        return broadcast_operands(self.name, ready)
 
     def _verify(self, node: Apply) -> None:
         """Ask each rule once for these types, so that a wrong one is found where it is used.
@@ -231,7 +235,7 @@ class CustomOp:
                     tangents = [Variable(v.type) if differentiable(v) else DISCONNECTED for v in node.inputs]
                     _tried(node, "jvp", lambda: op.jvp(node.inputs, node.outputs, tangents), node.outputs)
             if self.batch != "loop" and not self.elementwise and node.inputs:
-                size = dim()
+                size = dim(f"batch of {self.name}")  # named, so that it is equal to no other size
                 vectorize(list(node.outputs), {v: Variable(_with_leading(v.type, size)) for v in node.inputs})
         if len(self._verified) < 4096:
             self._verified.add(key)
@@ -254,7 +258,17 @@ class CustomOp:
                     f"custom op {self.name} cannot be pickled: its {what}, {part!r}, is not at the top level of a "
                     f"module, and neither is the op itself  {self.line}"
                 ) from error
-        options = (self.name, self.elementwise, self.infer, self.vjp, self.jvp, self.batch, self.pure, self.module)
+        options = (
+            self.name,
+            self.elementwise,
+            self.infer,
+            self.vjp,
+            self.jvp,
+            self.batch,
+            self.pure,
+            self.module,
+            self.line,
+        )
         return CustomOp, (self.fn, *options)
 
     def __deepcopy__(self, memo: object) -> CustomOp:

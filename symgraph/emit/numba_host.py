@@ -20,6 +20,8 @@ from symgraph.errors import HostError, RuleError
 from symgraph.graph import Apply, Variable
 from symgraph.ops.batched import Jitted
 
+_KEPT = 256
+_compiled: dict[Any, Any] = {}
 _SIGNATURE = types.int64(types.CPointer(types.int64), types.int64, types.int64)
 
 
@@ -48,17 +50,23 @@ def compile_step(jitted: Jitted, node: Apply) -> tuple[int, Any]:
     :class:`~symgraph.errors.RuleError` where an elementwise one returns other types than stated; both name the op and
     the user's line.
     """
-    line = source.show(node.sources)
     text, names = _source(jitted, node)
-    exec(compile(text, f"<adapter of {jitted.name}>", "exec"), names)
-    try:
-        if jitted.elementwise:
-            _check_results(jitted, node)
-        compiled = numba.cfunc(_SIGNATURE)(names["adapter"])
-    except NumbaError as error:
-        operands = ", ".join(str(v.type) for v in node.inputs)
-        raise HostError(f"{node.op}: Numba cannot compile it: {_cause(error)} :: {operands}   {line}") from error
-    return int(compiled.address), compiled
+    types_ = tuple((v.type.dtype.name, v.type.ndim) for v in (*node.inputs, *node.outputs))
+    key = (jitted.function, types_, text, repr(jitted.params))
+    if key not in _compiled:
+        exec(compile(text, f"<adapter of {jitted.name}>", "exec"), names)
+        try:
+            if jitted.elementwise:
+                _check_results(jitted, node)
+            made = numba.cfunc(_SIGNATURE)(names["adapter"])
+        except NumbaError as error:
+            operands = ", ".join(str(v.type) for v in node.inputs)
+            line = source.show(node.sources)
+            raise HostError(f"{node.op}: Numba cannot compile it: {_cause(error)} :: {operands}   {line}") from error
+        if len(_compiled) >= _KEPT:
+            _compiled.pop(next(iter(_compiled)))  # programs that use it hold it
+        _compiled[key] = made
+    return int(_compiled[key].address), _compiled[key]
 
 
 def _cause(error: NumbaError) -> str:
