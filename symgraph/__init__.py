@@ -229,6 +229,7 @@ if TYPE_CHECKING:
     from symgraph.printing import debugprint, parse_graph, print_graph
     from symgraph.runtime.cost import Cost, cost
     from symgraph.runtime.function import Function, function
+    from symgraph.tex import latex
 
     __version__: str
 
@@ -261,6 +262,7 @@ _LAZY = {
     "print_graph": "symgraph.printing",
     "parse_graph": "symgraph.printing",
     "to_networkx": "symgraph.export",
+    "latex": "symgraph.tex",
 }
 
 
@@ -381,6 +383,7 @@ __all__ = [
     "jacobian",
     "jvp",
     "laplacian",
+    "latex",
     "leaky_relu",
     "left_shift",
     "less",

@@ -330,6 +330,12 @@ class Operators:
         """See :func:`symgraph.take`."""
         return _sg().take(self, indices, axis=axis)
 
+    def _repr_latex_(self) -> str:
+        """Formula and type, as notebooks show a variable; see :func:`symgraph.latex`."""
+        from symgraph.tex import typed_latex
+
+        return typed_latex(cast("Variable", self))
+
     # -- NumPy's functions on symbols ----------------------------------------------------------------------------------
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
