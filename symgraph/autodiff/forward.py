@@ -33,7 +33,7 @@ def jvp(y: Any, x: Any, tangent: Any, disconnected: Disconnected = "raise") -> A
         disconnected: what to return for a ``y`` that depends on no ``x``: ``"raise"`` an error, ``"zero"``s, or
             ``"none"`` (``None``).
 
-    The stable form of ``y`` is differentiated, as :func:`~symgraph.autodiff.reverse.grad` does. Raises what that raises.
+    The stable form of ``y`` is differentiated, as by :func:`~symgraph.autodiff.reverse.grad`. Raises what that raises.
     """
     check_option(disconnected)
     outputs, sources = several("jvp: y", y), several("jvp: x", x)
