@@ -7,6 +7,7 @@ step's operands and copies the results in. A step that Numba compiled runs witho
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 from collections.abc import Sequence
 from typing import Any, Final
@@ -92,7 +93,7 @@ def _atoms(node: Apply) -> list[Atom]:
 
 def _view(v: Variable, address: int, shape: tuple[int, ...]) -> NDArray[Any]:
     """The elements at ``address``, read-only and only valid during the call."""
-    nbytes = int(np.prod(shape, dtype=np.int64)) * v.type.dtype.itemsize
+    nbytes = math.prod(shape) * v.type.dtype.itemsize
     if not nbytes:
         return np.empty(shape, v.type.dtype)
     memory: Any = (ctypes.c_char * nbytes).from_address(address)

@@ -76,10 +76,10 @@ def interpret(
 
 def run_node(node: Apply, arrays: Sequence[NDArray[Any]], sizes: Mapping[Atom, int]) -> list[NDArray[Any]]:
     """The outputs of one node from the values of its inputs, by its op's reference, checked against their types."""
-    line = source.show(node.sources)
     try:
         found = substitute_sizes(node.op, sizes).reference(*arrays)
     except Exception as error:
+        line = source.show(node.sources)
         if node.op.host:  # whatever a user's function raises
             types = ", ".join(
                 f"{v.name or 'operand'}: {a.dtype.name}{list(a.shape)}"
@@ -94,11 +94,12 @@ def run_node(node: Apply, arrays: Sequence[NDArray[Any]], sizes: Mapping[Atom, i
     results = [np.asarray(a) for a in (found if isinstance(found, tuple | list) else (found,))]
     who = "its function" if node.op.host else "the reference"
     if len(results) != len(node.outputs):
+        line = source.show(node.sources)
         raise CheckError(f"{node.op}: {who} gives {len(results)} results, the type rule {len(node.outputs)}  {line}")
     for v, a in zip(node.outputs, results, strict=True):
         shape = shape_of(v.type.shape, sizes)
         if a.dtype != v.type.dtype or a.shape != shape:
-            operands = ", ".join(f"{x.type}" for x in node.inputs)
+            operands, line = ", ".join(f"{x.type}" for x in node.inputs), source.show(node.sources)
             raise CheckError(
                 f"{node.op}: {who} gives {a.dtype.name}{list(a.shape)}, the type rule says "
                 f"{v.type} = {v.type.dtype.name}{list(shape)} :: {operands}  {line}"
