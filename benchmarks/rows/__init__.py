@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from benchmarks.harness import Row
-from benchmarks.rows import call, chain, cold, elementwise, layout, memory, mixture, network, sixth
+from benchmarks.rows import call, chain, cold, elementwise, hessian, layout, memory, mixture, network, sixth
 
 ROWS: dict[str, Row] = {
-    m.ROW.key: m.ROW for m in (memory, network, mixture, elementwise, cold, call, layout, chain, sixth)
+    m.ROW.key: m.ROW for m in (memory, network, mixture, hessian, elementwise, cold, call, layout, chain, sixth)
 }
