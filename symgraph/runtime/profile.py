@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import html
-import math
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,18 +22,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from symgraph import source
+from symgraph.errors import FormatError
 from symgraph.graph import Apply, Variable
 from symgraph.passes.fuse import Kernel
-from symgraph.passes.library import LibraryCall
 from symgraph.runtime.native_layout import STEP_WORDS
 from symgraph.runtime.native_layout import Function as Words
 from symgraph.runtime.native_python import bind, lay_out
+from symgraph.runtime.program import Executable
 from symgraph.runtime.sizes import bind_sizes, resolve
 from symgraph.runtime.table import Table, printable, quantity
 
 if TYPE_CHECKING:
     from symgraph.runtime.function import Function
-    from symgraph.runtime.program import ProgramStep
 
 __all__ = ["Profile", "Roof", "StepTime", "profile", "roof"]
 
@@ -63,7 +62,12 @@ class Roof:
 
 @dataclass(frozen=True, eq=False)
 class StepTime:
-    """The time of one step. Seconds; ``flops`` and ``bytes`` are what it does and moves in one call."""
+    """The time of one step, in seconds, beside what it does.
+
+    ``flops`` are operations in units of one addition (an ``exp`` counts 12), ``bytes`` those of the distinct elements
+    that it reads and writes, both as ``fn.cost`` counts them for the sizes of the call; of what a step of a user's own
+    code computes nothing is known.
+    """
 
     number: int
     name: str
@@ -188,12 +192,13 @@ def profile(fn: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any], seco
     """Time the steps of ``fn`` on these arguments for some ``seconds``. No update is made."""
     steps = fn.program.steps
     each, whole, env = _measure(fn, args, kwargs, seconds)
+    costs = fn.cost.bound(env).steps
     limits = roof(fn.program.threads)
     shortest = [min(t) for t in each]
     total = sum(shortest) or 1.0
     rows = []
     for k, (s, best) in enumerate(zip(steps, shortest, strict=True)):
-        flops, moved = _cost(s, env)
+        flops, moved = (float(resolve(n, env)) for n in (costs[k].work, costs[k].bytes))
         nodes = tuple(s.step.nodes)
         outputs = tuple(s.step.outputs if isinstance(s.step, Kernel) else s.step.writes)
         bound, by = limits.bound(flops, moved, outputs[0].type.dtype.name if outputs else "float64")
@@ -211,6 +216,8 @@ def _measure(
 ) -> tuple[list[list[float]], list[float], dict[Any, int]]:
     """Times of each step and of all in one go, in seconds, and the sizes of the call."""
     executable = fn._executable
+    if not isinstance(executable, Executable):
+        raise FormatError(f"{fn._label}: profile: wanted target 'cpu', got {fn.target!r}")
     program, state = executable.program, executable.native._state
     with fn._locked():
         kept = [s._value for s in fn.shared]  # values are replaced by updates, never written while they are current
@@ -252,21 +259,6 @@ def _measure(
         for k in range(count):
             each[k].append(max(0.0, timed(tables[k], k) - passage))
     return each, whole, program.plans[dims].env if dims in program.plans else env
-
-
-def _cost(s: ProgramStep, env: Mapping[Any, int]) -> tuple[float, float]:
-    """Operations, and bytes that have to be moved at least, of one step."""
-    if isinstance(s.step, Kernel):
-        own = set(s.step.outputs)
-        tensors = [v for v in s.step.inputs if v not in own] + s.step.outputs
-        flops = float(max((resolve(w, env) for w in s.work), default=0) * s.step.flops)
-    else:
-        tensors = [*s.step.reads, *s.step.writes]
-        flops = 0.0
-        if isinstance(s.step, LibraryCall):
-            x = s.step.matrices
-            flops = 2.0 * math.prod(resolve(n, env) for n in (x.m, x.n, x.k, *(b[0] for b in x.batch)))
-    return flops, float(sum(resolve(v.type.size, env) * v.type.dtype.itemsize for v in tensors))
 
 
 @cache

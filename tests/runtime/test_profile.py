@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import re
 import xml.etree.ElementTree as ElementTree
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import symgraph as sg
 from symgraph.errors import FormatError, IndexRangeError, MissingInputError, SizeError
 from symgraph.runtime import profile as module
+from symgraph.runtime.cost import weight
 from symgraph.runtime.profile import Roof
 
 
@@ -65,15 +68,33 @@ def test_a_training_loop_goes_on_as_if_nothing_had_been() -> None:
 def test_threads_share_a_step_as_in_a_call() -> None:
     x = sg.vector("x", shape="n")
     f = sg.function([x], sg.exp(x), threads=2)
+    assert f.profile(np.zeros(3), seconds=0.0)[0].flops == 3 * weight("exp")
     (step,) = f.profile(np.zeros(300_000), seconds=0.0)
     assert step.bytes == 2 * 8 * 300_000
     np.testing.assert_array_equal(f(np.zeros(3)), np.ones(3))
 
 
+def test_a_step_of_the_users_own_code() -> None:
+    calls = []
+
+    def own(x: NDArray[Any]) -> NDArray[Any]:
+        calls.append(1)
+        return x + 1
+
+    v = sg.vector("v", shape="n")
+    op = sg.custom_op(own)
+    f = sg.function([v], sg.exp(op(v)))
+    found = f.profile(np.zeros(5), seconds=0.0)
+    assert len(found) == 2
+    assert len(calls) >= 2 * found.repeats
+    assert found[0].seconds > 0
+
+
 def test_no_size_no_steps_and_scalars() -> None:
     x, k = sg.vector("x", shape="n"), sg.scalar("k")
     f = sg.function([x, k], x * k)
-    assert f.profile(np.zeros(0), 2, seconds=0.0)[0].bytes == 8  # the scalar
+    (step,) = f.profile(np.zeros(0), 2, seconds=0.0)
+    assert step.flops == 0
     assert "0 steps" in str(sg.function([], []).profile(seconds=0.0))
 
 
