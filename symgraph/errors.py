@@ -67,6 +67,10 @@ class HostError(SymgraphError, RuntimeError):
     """A user's function raised, or did not compile, where a program ran it: the original exception is the cause."""
 
 
+class MissingDeviceError(SymgraphError, RuntimeError):
+    """A target that cannot run here: no GPU, no driver, too old a driver, or a package that is not installed."""
+
+
 class CheckError(SymgraphError, AssertionError):
     """Checked mode found a pass or a kernel that changed the meaning of a graph."""
 

@@ -20,7 +20,8 @@ from symgraph import index as ix
 from symgraph.graph import Apply, Constant, Graph, Variable
 from symgraph.op import Op
 from symgraph.ops.checkpoint import After
-from symgraph.passes.library import HostCall, LibraryCall, library_call
+from symgraph.ops.contract import Contract
+from symgraph.passes.library import ContractAdd, HostCall, LibraryCall, library_call
 from symgraph.types import Size
 
 MAX_WEIGHT = 1024
@@ -140,8 +141,9 @@ def trailing(node: Apply) -> bool:
 
 
 class _Fuser:
-    def __init__(self, graph: Graph, separately: bool = False) -> None:
+    def __init__(self, graph: Graph, separately: bool = False, library: bool = True) -> None:
         self.graph = graph
+        self.library = library
         self.separately = separately
         self.position = {node: k for k, node in enumerate(graph.nodes)}
         self.uses: dict[Variable, list[_Use]] = {}
@@ -155,7 +157,7 @@ class _Fuser:
         for node in reversed(self.graph.nodes):
             if not any(v in self.uses or v in self.stored for v in node.outputs):
                 continue
-            call = HostCall(node) if node.op.host else library_call(node, given)
+            call = HostCall(node) if node.op.host else library_call(node, given) if self.library else None
             if call is not None:
                 self.stored.update(v for v in call.reads if v.owner is not None and v not in given)
                 self.steps.append(call)
@@ -265,6 +267,8 @@ class _Fuser:
         op = node.op
         if any(v in self.stored for v in node.outputs) or len(node.outputs) > 1:
             return False
+        if not self.library and isinstance(op, Contract | ContractAdd):
+            return False  # a product of matrices inside another's loops would be computed over and over
         (v,) = node.outputs
         uses = self.uses[v]
         contexts = {(id(u.root), self.key(u.access.args)): u for u in uses}
@@ -415,9 +419,12 @@ def _long_rows(a: Kernel, b: Kernel, depth: int) -> bool:
     return True
 
 
-def fuse(graph: Graph) -> list[Step]:
-    """The kernels and library calls that compute ``graph``, in an order in which they can run."""
-    return _Fuser(graph).run()
+def fuse(graph: Graph, library: bool = True) -> list[Step]:
+    """The kernels and library calls that compute ``graph``, in an order in which they can run.
+
+    ``library``: whether the target has a library for matrix products; otherwise they are kernels.
+    """
+    return _Fuser(graph, library=library).run()
 
 
 def separate(graph: Graph) -> list[Step]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from itertools import product as choices
 
+from symgraph import index as ix
 from symgraph.graph import Apply, Constant, Variable
 from symgraph.op import Op
 from symgraph.ops.contract import Contract
@@ -30,6 +31,9 @@ class ContractAdd(Op):
 
     def reference(self, c, a, b):  # type: ignore[no-untyped-def]
         return c + self.contract.reference(a, b)
+
+    def lower(self, index: ix.Index, c: ix.Tensor, a: ix.Tensor, b: ix.Tensor) -> ix.Expr:
+        return ix.call("add", c[index], self.contract.lower(index, a, b), dtype=c.dtype)
 
     def __str__(self) -> str:
         return f"contract_add{{{self.contract}}}"

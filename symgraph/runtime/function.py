@@ -29,8 +29,9 @@ from symgraph.ops.elementwise import StopGradient
 from symgraph.passes.decompose import legalize
 from symgraph.pipeline import Trace, run_pipeline
 from symgraph.runtime.checks import agree, describe_difference, size_checks
+from symgraph.runtime.device import executable, require
 from symgraph.runtime.interpreter import interpret
-from symgraph.runtime.program import Executable, Program, build
+from symgraph.runtime.program import Program, build
 from symgraph.runtime.sizes import as_array, label
 from symgraph.runtime.trace import NonFinite, computed_floats
 from symgraph.substitute import substitute
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from symgraph.runtime.profile import Profile
     from symgraph.runtime.trace import Values
 
-TARGETS = ("cpu", "numpy")
+TARGETS = ("cpu", "cuda", "numpy")
 CHECKS: tuple[bool | str, ...] = (False, True, "nan")
 
 
@@ -66,7 +67,8 @@ def function(
         outputs: what a call returns: an array for a variable, a list of arrays for a sequence, ``None`` for ``None``.
         updates: new values of shared variables, computed from the old ones and stored when a call has succeeded.
         givens: variables to be replaced by others before anything is compiled.
-        target: ``"cpu"``: kernels compiled by Numba; ``"numpy"``: the reference interpreter, op by op.
+        target: ``"cpu"``: kernels compiled by Numba; ``"cuda"``: the same graph on an NVIDIA GPU, by Numba-CUDA;
+            ``"numpy"``: the reference interpreter, op by op.
         check: validate the graph after each pass, and at each call compare with the interpreter: a difference raises
             :class:`~symgraph.errors.CheckError`, which names the first variable that differs and the user's line.
             ``"nan"``: look at every value that a call computes: the first nan, or infinity made of finite values,
@@ -82,6 +84,7 @@ def function(
 
     Raises:
         MissingInputError: the outputs need an input that is not given.
+        MissingDeviceError: there is no GPU for target ``"cuda"``; the message says what is missing and what to install.
         UpdateError: an update of something that is not shared, or of another type.
     """
     return Function(
@@ -111,6 +114,7 @@ class Function:
         start = time.perf_counter()
         if target not in TARGETS:
             raise FormatError(f"target: {target!r} is not among {', '.join(TARGETS)}")
+        require(target)
         if threads is not None and threads < 1:
             raise FormatError(f"threads: wanted at least 1, got {threads}")
         if check not in CHECKS:
@@ -166,12 +170,12 @@ class Function:
         count = len(wanted)
         destinations = {v: k for k, v in enumerate(final.outputs[count : count + len(pairs)])}
         self._program = build(
-            final, final.outputs, destinations, size_checks(self.graph), threads or os.cpu_count() or 1
+            final, final.outputs, destinations, size_checks(self.graph), threads or os.cpu_count() or 1, target
         )
         self.seconds["fuse and lower"] = time.perf_counter() - start
         start = time.perf_counter()
         plain = not self._state and not check and self._form != "none"
-        self._executable = Executable(self._program, self._prepare, single=plain and self._form == "one")
+        self._executable = executable(self._program, self._prepare, single=plain and self._form == "one")
         self.seconds["compile"] = time.perf_counter() - start
         if plain:
             self._entry = self._executable.entry
@@ -376,7 +380,7 @@ class Function:
     def free(self) -> None:
         """Give back the memory that is kept for the next call."""
         if self._program is not None:
-            self._executable.native.free()
+            self._executable.free()
         for s in self._state:
             s.spare = None
 

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from symgraph.emit.python import emit
+from symgraph.emit.python import CUDA, emit
 from symgraph.errors import IndexRangeError, SizeError
 from symgraph.graph import Apply, Constant, Graph, Variable
+from symgraph.loop.ir import LoopKernel
 from symgraph.loop.lower import INDEX_ERROR, Lowered, lower
+from symgraph.loop.schedule import ErrorWord, Launch, deal_out
 from symgraph.passes.fuse import Kernel, Step, fuse
 from symgraph.passes.library import HostCall, LibraryCall
 from symgraph.passes.memory import Buffer, MemoryPlan, assign_offsets, plan_memory
@@ -44,12 +46,14 @@ class ProgramStep:
 
     name: str
     step: Step
-    bindings: list[Variable | Size | np.generic | _Raw | _Choice]
+    bindings: list[Variable | Size | np.generic | _Raw | _Choice | ErrorWord]
     extent: Size | _Choice
     work: tuple[Size, ...]
     source: str = ""
     checks: Sequence[Apply] = ()
     host: HostCode | None = None
+    loops: LoopKernel | None = None
+    launch: Launch | None = None  # on a GPU
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ class Program:
     memory: MemoryPlan
     checks: list[SizeCheck]
     threads: int
+    target: str = "cpu"
     plans: dict[tuple[int, ...], Plan] = field(default_factory=dict)
     last_plan: Plan | None = None
 
@@ -109,17 +114,44 @@ def build(
     destinations: Mapping[Variable, int],
     checks: Sequence[SizeCheck],
     threads: int,
+    target: str = "cpu",
 ) -> Program:
-    """Fuse, lower and plan an optimized graph. Compiles nothing."""
-    steps = [_made(s) for s in schedule(fuse(graph), outputs)]
+    """Fuse, lower and plan an optimized graph for ``"cpu"`` or ``"cuda"``. Compiles nothing and needs no device."""
+    made = _launches if target == "cuda" else _made
+    steps = [made_step for s in schedule(fuse(graph, library=target == "cpu"), outputs) for made_step in made(s)]
     memory = plan_memory([s.step for s in steps], outputs, graph.inputs)
-    return Program(graph, graph.inputs, tuple(outputs), dict(destinations), steps, memory, list(checks), threads)
+    return Program(
+        graph, graph.inputs, tuple(outputs), dict(destinations), steps, memory, list(checks), threads, target
+    )
 
 
-def _made(step: Step) -> ProgramStep:
+def _launches(step: Step) -> list[ProgramStep]:
+    """A step on a GPU: one launch or several, one after the other."""
+    if not isinstance(step, Kernel):
+        return _made(step)
+    lowered = lower(step, flat=True)
+    out = []
+    for stage in deal_out(lowered, any(r.write for r in step.roots)):
+        name, text = emit(stage.loops, CUDA)
+        made = ProgramStep(
+            name,
+            step,
+            list(stage.bindings),
+            1,
+            lowered.work,
+            text,
+            stage.checks,
+            loops=stage.loops,
+            launch=stage.launch,
+        )
+        out.append(made)
+    return out
+
+
+def _made(step: Step) -> list[ProgramStep]:
     if isinstance(step, HostCall):
-        return _host(step)
-    return _kernel(step) if isinstance(step, Kernel) else _gemm(step)
+        return [_host(step)]
+    return [_kernel(step) if isinstance(step, Kernel) else _gemm(step)]
 
 
 def _host(call: HostCall) -> ProgramStep:
@@ -132,8 +164,9 @@ def _host(call: HostCall) -> ProgramStep:
 def _kernel(kernel: Kernel) -> ProgramStep:
     lowered: Lowered = lower(kernel)
     name, text = emit(lowered.loops)
-    bindings: list[Variable | Size | np.generic | _Raw | _Choice] = list(lowered.bindings)
-    return ProgramStep(name, kernel, bindings, lowered.extent, lowered.work, text, lowered.checks)
+    return ProgramStep(
+        name, kernel, list(lowered.bindings), lowered.extent, lowered.work, text, lowered.checks, loops=lowered.loops
+    )
 
 
 def _gemm(call: LibraryCall) -> ProgramStep:
@@ -227,6 +260,10 @@ class Executable:
             keep=tuple(self.constants.values()),
         )
         self.entry: Callable[..., Any] = self.native.entry
+
+    def free(self) -> None:
+        """Give back the memory that is kept for the next call."""
+        self.native.free()
 
     # -- layout -------------------------------------------------------------------------------------------------------
 
@@ -371,13 +408,18 @@ class Executable:
             raise s.host.fail()
         if isinstance(s.step, LibraryCall):
             raise SizeError(f"matrix product: a size exceeds what BLAS takes (2**31 - 1)  {lines(s.step.nodes)}")
-        node = s.checks[code - INDEX_ERROR]
         env = bind_sizes(self.program.arguments, args[: len(self.program.arguments)])
         settle([(c.got, c.wanted) for c in self.program.checks if not c.at_least], env)
-        types = ", ".join(
-            f"{v.name or 'operand'}: {v.type.dtype.name}{[resolve(s, env) for s in v.type.shape]}" for v in node.inputs
-        )
-        raise IndexRangeError(f"{node.op.name}: an index is out of range: {types}   {lines([node])}")
+        raise index_error(s, code, env)
+
+
+def index_error(step: ProgramStep, code: int, env: Env) -> IndexRangeError:
+    """The error for the code that a kernel ended with: the user's expression and line, with the actual sizes."""
+    node = step.checks[code - INDEX_ERROR]
+    types = ", ".join(
+        f"{v.name or 'operand'}: {v.type.dtype.name}{[resolve(s, env) for s in v.type.shape]}" for v in node.inputs
+    )
+    return IndexRangeError(f"{node.op.name}: an index is out of range: {types}   {lines([node])}")
 
 
 def choices(call: LibraryCall, env: Mapping[Atom, int], threads: int) -> dict[str, int]:

@@ -1,0 +1,54 @@
+"""What stands in, in Numba's CUDA simulator, for libdevice and for Numba's types: NumPy's functions and casts.
+
+The simulator runs kernels as Python: values are NumPy's scalars, and keep their dtypes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def caster(dtype: str) -> Callable[[Any], Any]:
+    """A cast that wraps around, of Python's numbers too."""
+    to = np.dtype(dtype)
+
+    def cast(x: Any) -> Any:
+        if isinstance(x, int) and not isinstance(x, bool) and to.kind in "iu":
+            x = x & (2 ** (8 * to.itemsize) - 1)
+            return np.asarray(x, np.uint64).astype(to)[()]
+        return np.asarray(x).astype(to)[()]
+
+    return cast
+
+
+def _from_math(function: Callable[[float], float]) -> Callable[[Any], Any]:
+    def f(x: Any) -> Any:
+        try:
+            return type(x)(function(float(x)))
+        except OverflowError:
+            return type(x)(np.inf)
+        except ValueError:
+            return type(x)(np.inf if function is math.lgamma else np.nan)
+
+    return f
+
+
+_NAMES: dict[str, Any] = {
+    **{name: getattr(np, name) for name in (
+        "absolute", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "cbrt", "ceil",
+        "copysign", "cos", "cosh", "exp", "exp2", "expm1", "floor", "fmod", "hypot", "log", "log10", "log1p", "log2",
+        "power", "rint", "sin", "sinh", "sqrt", "tan", "tanh", "trunc", "fmax", "fmin",
+    )},
+    "erf": _from_math(math.erf),
+    "erfc": _from_math(math.erfc),
+    "gammaln": _from_math(math.lgamma),
+    "tgamma": _from_math(math.gamma),
+    "fma": lambda a, b, c: a * b + c,
+}  # fmt: skip
+
+LEAVES: dict[str, dict[str, Any]] = {"float32": _NAMES, "float64": _NAMES}
+"""dtype -> name -> function. NumPy's keep the dtype of their operands."""

@@ -1,0 +1,209 @@
+# mypy: disable-error-code="no-untyped-call"
+"""The threads of a launch and their cooperation: which lane of which group a thread is, and what groups do together.
+
+A block is ``blockDim.y`` groups of ``blockDim.x`` lanes, a power of two. Groups of at most 32 lanes lie side by side in
+warps; a group of more is a whole block. ``gridDim.x`` blocks deal out groups; where groups do not cooperate, the lanes
+of a group go on in ``gridDim.y`` blocks.
+
+``THREADS`` maps names of kernel source to callables: ``lane() lanes() group() groups() thread() threads() barrier()``,
+``atomic_add(buffer, at, value)``, and ``group_<function>_<dtype>(value, scratch)``, the combination of the lanes'
+values, the same in every lane and in an order that is always the same. Lanes exchange values by warp shuffles, and
+warps through ``scratch`` in shared memory; in the simulator, which has no shuffles, all goes through shared memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import cuda
+
+from symgraph_kernels.cuda.define import MEMORY, SIMULATED, TYPES, device
+from symgraph_kernels.cuda.scalar import SCALARS
+
+# Bound when functions are made.
+int64: Any = None
+half: Any = None
+single: Any = None
+join: Any = None
+pack: Any = None
+unpack: Any = None
+
+
+def lane():  # type: ignore[no-untyped-def]
+    """This thread's number in its group."""
+    return int64(cuda.blockIdx.y) * cuda.blockDim.x + cuda.threadIdx.x
+
+
+def lanes():  # type: ignore[no-untyped-def]
+    """How many lanes a group has."""
+    return int64(cuda.gridDim.y) * cuda.blockDim.x
+
+
+def group():  # type: ignore[no-untyped-def]
+    """The number of this thread's group."""
+    return int64(cuda.blockIdx.x) * cuda.blockDim.y + cuda.threadIdx.y
+
+
+def groups():  # type: ignore[no-untyped-def]
+    """How many groups there are."""
+    return int64(cuda.gridDim.x) * cuda.blockDim.y
+
+
+def thread():  # type: ignore[no-untyped-def]
+    """This thread's number in the launch."""
+    return int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
+
+
+def threads():  # type: ignore[no-untyped-def]
+    """How many threads there are."""
+    return int64(cuda.gridDim.x) * cuda.blockDim.x
+
+
+def rounded(x):  # type: ignore[no-untyped-def]
+    """``x`` rounded to half precision, as registers hold it."""
+    return single(half(x))
+
+
+# -- on the device -----------------------------------------------------------------------------------------------------
+
+
+def mask():  # type: ignore[no-untyped-def]
+    """The lanes of this thread's group, as bits of its warp."""
+    width = cuda.blockDim.x
+    if width >= 32:
+        return 0xFFFFFFFF
+    return ((1 << width) - 1) << (cuda.laneid & ~(width - 1))
+
+
+def barrier():  # type: ignore[no-untyped-def]
+    """Wait for the lanes of the group, and see what they stored."""
+    if cuda.blockDim.x > 32:
+        cuda.syncthreads()
+    else:
+        cuda.syncwarp(mask())
+
+
+def combine(value, scratch):  # type: ignore[no-untyped-def]
+    """By a butterfly of shuffles in each warp, then the warps' results in order."""
+    width = cuda.blockDim.x
+    members = mask()
+    step = min(width, 32) >> 1
+    while step > 0:
+        value = join(value, unpack(cuda.shfl_xor_sync(members, pack(value), step)))
+        step = step >> 1
+    if width > 32:
+        cuda.syncthreads()
+        if cuda.laneid == 0:
+            scratch[cuda.threadIdx.x >> 5] = value
+        cuda.syncthreads()
+        value = unpack(scratch[0])
+        for warp in range(1, width >> 5):
+            value = join(value, unpack(scratch[warp]))
+    return value
+
+
+# -- in the simulator --------------------------------------------------------------------------------------------------
+
+
+def barrier_simulated():  # type: ignore[no-untyped-def]
+    """Wait for the block, which is one group."""
+    cuda.syncthreads()
+
+
+def combine_simulated(value, scratch):  # type: ignore[no-untyped-def]
+    """Through shared memory, in the order of the lanes."""
+    if cuda.blockDim.x == 1:
+        return value
+    cuda.syncthreads()
+    scratch[cuda.threadIdx.x] = value
+    cuda.syncthreads()
+    value = unpack(scratch[0])
+    for other in range(1, cuda.blockDim.x):
+        value = join(value, unpack(scratch[other]))
+    return value
+
+
+def atomic_add_simulated(buffer, at, value):  # type: ignore[no-untyped-def]
+    """Add to an element of an array."""
+    cuda.atomic.add(buffer, at, value)
+
+
+# -- the table ---------------------------------------------------------------------------------------------------------
+
+_JOINED = ("add", "multiply", "maximum", "minimum")
+
+
+def _packing(dtype: str) -> dict[str, Any]:
+    """What a value is for a shuffle, which moves 32 or 64 bits, and back."""
+    if SIMULATED:
+        from symgraph_kernels.cuda.simulated import caster
+
+        return {"pack": caster(dtype), "unpack": caster(dtype)}
+    wide = {"float32": "float32", "float64": "float64", "int64": "int64", "uint64": "int64"}.get(dtype, "int32")
+    return {"pack": TYPES[wide], "unpack": TYPES[dtype]}
+
+
+def _int64() -> Any:
+    return int if SIMULATED else TYPES["int64"]
+
+
+def _table() -> dict[str, Any]:
+    base = {"cuda": cuda, "int64": _int64()}
+    table = {f.__name__: device(f, "int64", base) for f in (lane, lanes, group, groups, thread, threads)}
+    if SIMULATED:
+        both = {"cuda": cuda}
+        table["barrier"] = device(barrier_simulated, _none, both)
+        table["atomic_add"] = device(atomic_add_simulated, _none, both)
+        how: Any = combine_simulated
+    else:
+        from symgraph_kernels.cuda.memory import atomic_add
+
+        both = {"cuda": cuda, "mask": device(mask, _mask, {"cuda": cuda})}
+        table["barrier"] = device(barrier, _none, both)
+        table["atomic_add"] = atomic_add
+        how = combine
+    for dtype in TYPES:
+        if dtype == "float16":
+            continue
+        for fn in ("logical_or", "logical_and") if dtype == "bool" else _JOINED:
+            names = {**both, **_packing(dtype), "join": SCALARS[f"{fn}_{dtype}"]}
+            table[f"group_{fn}_{dtype}"] = device(how, dtype, names)
+    return table
+
+
+def _none(*operands: Any) -> Any:
+    from numba.cuda import types
+
+    return types.void
+
+
+def _mask() -> Any:
+    from numba.cuda import types
+
+    return types.uint32
+
+
+def _casts() -> dict[str, Any]:
+    """The names of dtypes as casts of values in registers, and ``half``, a value as half precision has it in memory."""
+    if SIMULATED:
+        from symgraph_kernels.cuda.simulated import caster
+
+        casts = {dtype: caster(dtype) for dtype in TYPES if dtype not in ("bool", "float16")}
+        half, single = caster("float16"), caster("float32")
+    else:
+        casts = {dtype: kind for dtype, kind in TYPES.items() if dtype not in ("bool", "float16")}
+        half, single = MEMORY["float16"], TYPES["float32"]
+    return {**casts, "half": half, "float16": device(rounded, "float32", {"half": half, "single": single})}
+
+
+THREADS: dict[str, Any] = _table()
+
+VOCABULARY: dict[str, Any] = {
+    "range": range,
+    "cuda": cuda,
+    **SCALARS,
+    **THREADS,
+    **_casts(),
+    **{f"memory_{dtype}": kind for dtype, kind in MEMORY.items()},
+}
+"""All names of kernel source; ``memory_<dtype>`` are the types of scratch memory."""

@@ -1,0 +1,447 @@
+"""Loops dealt out to the threads of a GPU.
+
+The threads of a launch are the lanes of groups: ``lanes()`` neighbouring threads are a group, and a group is a part of
+a warp or a block of its own, so that all lanes of a group meet whenever one waits. How many lanes there are, and how
+many groups, is decided at the launch (:class:`Launch`): it is no part of the code.
+
+* A *map*, a nest of loops over the results and no reduction to share: one ``grid`` loop, or a ``group`` loop over the
+  rows around a ``lane`` loop along the last axis. Neighbouring threads work on neighbouring elements.
+* A *row kernel*, with reductions or further loops inside the common ones: one ``group`` loop over the rows. The lanes
+  of the group share each inner loop; what they have added up is combined, in fixed order; what one stores and another
+  loads has a barrier in between. Values of the whole row are computed by all lanes alike, and stored by lane 0.
+* A reduction that walks memory along the results' last axis (sums over leading axes, products of matrices) is a map in
+  which each thread adds up its own.
+* A *scatter* that adds does so atomically where the GPU can (32 and 64 bits): in no fixed order. Narrower dtypes are
+  added up by one thread.
+
+An index out of range writes its error code into a word of the launch, and what depends on it is not computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from symgraph import index as ix
+from symgraph.graph import Apply, Variable
+from symgraph.loop import ir
+from symgraph.loop.ir import (
+    Alloc,
+    Assign,
+    Atomic,
+    Barrier,
+    Check,
+    Combine,
+    Declare,
+    For,
+    If,
+    Let,
+    LoopKernel,
+    Param,
+    Statement,
+    Store,
+)
+from symgraph.loop.lower import BLOCK, Lowered
+from symgraph.types import Dim, Size, product
+
+LANE = ix.Expr("lane", (), ix.INT, None, frozenset())
+LANES = ix.Expr("lanes", (), ix.INT, None, frozenset())
+ERROR = Param("error", "buffer", np.dtype("int32"))
+WARPS = 32
+"""The most warps that a block has: one word of scratch for each."""
+ATOMIC = ("int32", "int64", "uint32", "uint64", "float32", "float64")
+"""Dtypes that the GPU adds atomically."""
+
+
+@dataclass(frozen=True)
+class ErrorWord:
+    """What the parameter ``error`` is bound to: the word of the step that an error code goes to."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Over how much a kernel's threads are dealt out.
+
+    Attributes:
+        kind: ``one`` thread; ``grid``: ``lanes`` iterations over all threads; ``groups``: ``groups`` rows of ``lanes``.
+        cooperates: whether the lanes of a group wait for each other. The lanes of a group that does not may lie in
+            several blocks.
+    """
+
+    kind: Literal["one", "grid", "groups"]
+    groups: Size = 1
+    lanes: Size = 1
+    cooperates: bool = False
+
+
+@dataclass(eq=False)
+class Stage:
+    """One launch: loops dealt out to threads, and what the parameters are bound to."""
+
+    loops: LoopKernel
+    bindings: list[Variable | Size | np.generic | ErrorWord]
+    launch: Launch
+    checks: list[Apply]
+
+
+def deal_out(lowered: Lowered, scatters: bool) -> list[Stage]:
+    """The launches that run a kernel, lowered ``flat``, on a GPU. ``scatters``: whether its stores are a scatter's."""
+    return [_Scheduler(lowered).run(scatters)]
+
+
+class _Scheduler:
+    def __init__(self, lowered: Lowered) -> None:
+        self.lowered = lowered
+        self.sizes: dict[str, Size] = {
+            p.name: b
+            for p, b in zip(lowered.loops.params, lowered.bindings, strict=True)
+            if p.kind == "size" and isinstance(b, int | Dim)
+        }
+        self.serials: dict[str, int] = {}
+        self.scratch: dict[np.dtype[Any], Alloc] = {}
+        self.cooperates = False
+        self.widest: list[Size] = []
+
+    # -- names and extents --------------------------------------------------------------------------------------------
+
+    def fresh(self, prefix: str, dtype: np.dtype[Any] = ix.INT) -> ix.Expr:
+        n = self.serials[prefix] = self.serials.get(prefix, -1) + 1
+        return ir.name(f"{prefix}{n}", dtype)
+
+    def extent(self, e: ix.Expr) -> Size:
+        """How far a loop runs, as a size."""
+        if e.fn == "const":
+            return int(e.attr)
+        if e.fn == "multiply":
+            return product(self.extent(a) for a in e.args)
+        return self.sizes[str(e.attr)]
+
+    # -- kernels ------------------------------------------------------------------------------------------------------
+
+    def run(self, scatters: bool) -> Stage:
+        body = self.lowered.loops.body
+        if scatters:
+            made, launch = self.scatter(body)
+        else:
+            chain, inner = nest(body, "parallel")
+            loops = any(isinstance(s, For) for s in walk(inner))
+            if not chain and not loops:
+                made, launch = body, Launch("one")
+            elif chain and (not loops or not self.rowwise(chain, inner)):
+                made, launch = self.map(body, chain)
+            else:
+                made, launch = self.rows(chain, inner)
+        made = [*self.scratch.values(), *guarded(made)]
+        params, bindings = used(self.lowered, made)
+        return Stage(LoopKernel(params, made), bindings, launch, self.lowered.checks)
+
+    def rowwise(self, chain: Sequence[Level], inner: Sequence[Statement]) -> bool:
+        """Whether inner loops step through memory one by one more often than the last of the common loops does."""
+        if any(isinstance(s, For) and s.kind == "parallel" for s in inner):
+            return True
+        lets = {s.name: s.value for s in walk([*(s for c in chain for s in c.before), *inner]) if isinstance(s, Let)}
+        votes = 0
+        for top in inner:
+            if not isinstance(top, For):
+                continue
+            last = [s.index for s in walk([top]) if isinstance(s, For)][-1]
+            for e in loads([top]):
+                along, across = (slope(e.args[0], i, lets) == 1 for i in (last, chain[-1].loop.index))
+                votes += along - across
+        return votes > 0
+
+    def map(self, body: Sequence[Statement], chain: Sequence[Level]) -> tuple[list[Statement], Launch]:
+        *outer, last = chain
+        inside = [compensated(s, self) if isinstance(s, For) else [s] for s in last.loop.body]
+        leaf = [s for group in inside for s in group]
+        along = self.extent(last.loop.stop)
+        if not outer:
+            loop = For(last.loop.index, last.loop.start, last.loop.stop, "grid", leaf)
+            return [*last.before, loop], Launch("grid", 1, along)
+        top, *levels = outer
+        lane = For(last.loop.index, last.loop.start, last.loop.stop, "lane", leaf)
+        row = [s for level in (*levels, last) for s in level.before]
+        made = self.flattened([c.loop for c in outer], "group", [*row, lane])
+        rows = product(self.extent(c.loop.stop) for c in outer)
+        return [*top.before, made], Launch("groups", rows, along)
+
+    def rows(self, chain: Sequence[Level], inner: Sequence[Statement]) -> tuple[list[Statement], Launch]:
+        row = self.shared(inner)
+        lanes = product([]) if not self.widest else max_size(self.widest)
+        if not chain:
+            return row, Launch("groups", 1, lanes, self.cooperates)
+        before = [s for level in chain[1:] for s in level.before]
+        loop = self.flattened([c.loop for c in chain], "group", [*before, *row])
+        rows = product(self.extent(c.loop.stop) for c in chain)
+        return [*chain[0].before, loop], Launch("groups", rows, lanes, self.cooperates)
+
+    def scatter(self, body: Sequence[Statement]) -> tuple[list[Statement], Launch]:
+        chain, inner = nest(body, None)
+        added = [s for s in walk(body) if isinstance(s, Atomic)]
+        if any(s.value.dtype.kind == "b" for s in added):
+            # Whoever stores true first: the others store the same.
+            for level in chain[-1:]:
+                level.loop.body[:] = [_raised(s) for s in inner]
+        elif any(s.value.dtype.name not in ATOMIC for s in added):
+            return in_order(body), Launch("one")
+        if not chain:
+            return list(body), Launch("one")
+        loops = [c.loop for c in chain]
+        before = [s for level in chain[1:] for s in level.before]
+        made = self.flattened(loops, "grid", [*before, *loops[-1].body])
+        return [*chain[0].before, made], Launch("grid", 1, product(self.extent(s.stop) for s in loops))
+
+    # -- loops over rows, and loops within a row ----------------------------------------------------------------------
+
+    def flattened(self, loops: Sequence[For], kind: Any, body: Sequence[Statement]) -> For:
+        """One loop over all that ``loops`` run over together; ``body`` uses their indices."""
+        if len(loops) == 1:
+            return For(loops[0].index, loops[0].start, loops[0].stop, kind, list(body))
+        index = self.fresh({"group": "r", "lane": "l", "grid": "q"}[kind])
+        lets: list[Statement] = []
+        inner: ix.Expr | None = None
+        for loop in reversed(loops):
+            at = index if inner is None else call("floor_divide", index, inner)
+            lets.append(Let(loop.index, at if loop is loops[0] else call("remainder", at, loop.stop)))
+            inner = loop.stop if inner is None else call("multiply", loop.stop, inner)
+        assert inner is not None
+        return For(str(index.attr), ix.size_value(0), inner, kind, [*reversed(lets), *body])
+
+    def shared(self, body: Sequence[Statement]) -> list[Statement]:
+        """What the lanes of a group do for a row: inner loops are dealt out to them."""
+        out: list[Statement] = []
+        stored: set[str] = set()
+        last = max((k for k, s in enumerate(body) if isinstance(s, For)), default=-1)
+        for k, s in enumerate(body):
+            if stored & {str(e.attr) for e in loads([s])}:
+                out.append(Barrier())
+                self.cooperates = True
+                stored = set()
+            if isinstance(s, For):
+                out += self.dealt(s)
+                stored |= {t.buffer for t in walk([s]) if isinstance(t, Store)}
+            elif isinstance(s, Store):
+                first = If(call("equal", LANE, ix.size_value(0), dtype=ix.BOOL), [s], [])
+                if k < last:
+                    # Lanes may still have to load what this overwrites, or to load it.
+                    out += [Barrier(), first, Barrier()]
+                    self.cooperates = True
+                else:
+                    out.append(first)
+            else:
+                out.append(s)
+        return out
+
+    def dealt(self, s: For) -> list[Statement]:
+        """A loop within a row, dealt out to the lanes of the group; what it adds up is combined."""
+        chain, inner = nest([s], s.kind if s.kind == "parallel" else None)
+        loops = [c.loop for c in chain]
+        before = [t for level in chain[1:] for t in level.before]
+        declared = {t.name for t in walk([s]) if isinstance(t, Declare)}
+        sums = {t.name: t for t in walk([s]) if isinstance(t, Assign) and t.name not in declared}
+        loop = self.flattened(loops, "lane", [*before, *inner])
+        self.widest.append(self.extent(loop.stop))
+        out: list[Statement] = list(compensated(loop, self)) if sums else [loop]
+        for name, t in sums.items():
+            self.cooperates = True
+            out.append(Combine(name, t.value.fn, t.value.dtype, self.words(t.value.dtype).name))
+        return out
+
+    def words(self, dtype: np.dtype[Any]) -> Alloc:
+        """The block's scratch for values of ``dtype``, as registers hold them."""
+        held = np.dtype({"b": "uint8"}.get(dtype.kind, "float32" if dtype.name == "float16" else dtype.name))
+        if held not in self.scratch:
+            self.scratch[held] = Alloc(f"s{len(self.scratch)}", "shared", held, WARPS)
+        return self.scratch[held]
+
+
+def max_size(sizes: Iterable[Size]) -> Size:
+    """The largest of several sizes."""
+    from symgraph.types import size_max
+
+    out: Size = 1
+    for s in sizes:
+        out = size_max(out, s)
+    return out
+
+
+# -- statements --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Level:
+    """A loop of a nest, and the statements before it."""
+
+    before: list[Statement]
+    loop: For
+
+
+def nest(body: Sequence[Statement], kind: str | None) -> tuple[list[Level], list[Statement]]:
+    """The loops of ``kind`` around each other with only definitions in between, and what the last one contains."""
+    chain: list[Level] = []
+    while body and isinstance(body[-1], For) and (kind is None or body[-1].kind == kind):
+        before = list(body[:-1])
+        if any(not isinstance(s, Let | Check) for s in before):
+            break
+        chain.append(Level(before, body[-1]))
+        body = body[-1].body
+    return chain, list(body)
+
+
+def walk(body: Iterable[Statement]) -> Iterator[Statement]:
+    """All statements, outer before inner."""
+    return ir.walk(list(body))
+
+
+def values(s: Statement) -> list[ix.Expr]:
+    """The expressions of one statement, without those of the statements in it."""
+    if isinstance(s, For):
+        return [s.start, s.stop]
+    if isinstance(s, Store | Atomic):
+        return [s.at, s.value]
+    if isinstance(s, If | Check):
+        return [s.condition]
+    return [s.value] if isinstance(s, Let | Declare | Assign) else []
+
+
+def expressions(body: Iterable[Statement]) -> Iterator[ix.Expr]:
+    """Every expression in ``body``, with all that are in it."""
+    stack = [e for s in walk(body) for e in values(s)]
+    while stack:
+        e = stack.pop()
+        yield e
+        stack.extend(e.args)
+
+
+def loads(body: Iterable[Statement]) -> Iterator[ix.Expr]:
+    """The loads in ``body``."""
+    return (e for e in expressions(body) if e.fn == "load")
+
+
+def slope(e: ix.Expr, index: str, lets: Mapping[str, ix.Expr]) -> int | None:
+    """By how much ``e`` grows with ``index``; ``None`` where that is not known to be 0 or 1."""
+    if e.fn == "name":
+        name = str(e.attr)
+        return 1 if name == index else slope(lets[name], index, lets) if name in lets else 0
+    parts = [slope(a, index, lets) for a in e.args]
+    if all(p == 0 for p in parts):
+        return 0
+    if e.fn == "add" and sorted(map(str, parts)) == ["0", "1"]:
+        return 1
+    return None
+
+
+def call(fn: str, *args: ix.Expr, dtype: np.dtype[Any] = ix.INT) -> ix.Expr:
+    """A scalar function of values in registers."""
+    return ix.Expr(fn, args, dtype, None, frozenset())
+
+
+def used(lowered: Lowered, body: Sequence[Statement]) -> tuple[list[Param], list[Any]]:
+    """The parameters that ``body`` needs, and what they are bound to."""
+    names = {str(e.attr) for e in expressions(body) if e.fn in ("name", "load")}
+    names |= {s.buffer for s in walk(body) if isinstance(s, Store | Atomic)}
+    found: list[tuple[Param, Any]] = [
+        (p, b) for p, b in zip(lowered.loops.params, lowered.bindings, strict=True) if p.name in names
+    ]
+    if ERROR.name in names:
+        found.append((ERROR, ErrorWord()))
+    return [p for p, _ in found], [b for _, b in found]
+
+
+def guarded(body: Sequence[Statement]) -> list[Statement]:
+    """``body``, in which a failing check writes its code and leaves out the rest of its block."""
+    out: list[Statement] = []
+    for k, s in enumerate(body):
+        if isinstance(s, Check):
+            code = ix.Expr("const", (), ERROR.dtype, s.code, frozenset())
+            failed: list[Statement] = [Store(ERROR.name, ix.size_value(0), code)]
+            return [*out, If(s.condition, guarded(body[k + 1 :]), failed)]
+        if isinstance(s, For):
+            s = For(s.index, s.start, s.stop, s.kind, guarded(s.body), s.total)
+        elif isinstance(s, If):
+            s = If(s.condition, guarded(s.then), guarded(s.otherwise))
+        out.append(s)
+    return out
+
+
+def in_order(body: Sequence[Statement]) -> list[Statement]:
+    """``body`` for one thread: additions to memory load and store."""
+
+    def plain(s: Statement) -> Statement:
+        if isinstance(s, For):
+            return For(s.index, s.start, s.stop, "serial", in_order(s.body))
+        if isinstance(s, Atomic):
+            old = ix.Expr("load", (s.at,), s.value.dtype, s.buffer, frozenset())
+            return Store(s.buffer, s.at, call("add", old, s.value, dtype=s.value.dtype))
+        return s
+
+    return [plain(s) for s in body]
+
+
+def _raised(s: Statement) -> Statement:
+    return If(s.value, [Store(s.buffer, s.at, s.value)], []) if isinstance(s, Atomic) else s
+
+
+def compensated(loop: For, names: _Scheduler) -> list[Statement]:
+    """A loop that adds up floating-point numbers, in blocks that are added with Neumaier's compensation.
+
+    As :meth:`symgraph.loop.lower._Lowering.blocked_sum` on the CPU: the error stays that of one block of what one
+    thread adds up.
+    """
+    sums = [s for s in loop.body if isinstance(s, Assign) and s.value.fn == "add_reassoc" and s.value.dtype.kind == "f"]
+    extent = names.extent(loop.stop)
+    if len(sums) != 1 or (isinstance(extent, int) and extent <= BLOCK):
+        return [loop]
+    (s,) = sums
+    dtype = s.value.dtype
+    acc, term = s.value.args
+    lost, part, total = (names.fresh(prefix, dtype) for prefix in ("lost", "part", "t"))
+    step, block, begin = names.fresh("nstep"), names.fresh("b"), names.fresh("begin")
+    zero = ix.const(0, dtype)
+    width: ix.Expr = ix.size_value(BLOCK)
+    if loop.kind == "lane":
+        width = call("multiply", width, LANES)
+    added = Assign(str(part.attr), call("add_reassoc", part, term, dtype=dtype))
+    body = [added if t is s else t for t in loop.body]
+    end = call("minimum", call("add", begin, step), loop.stop)
+    bigger = call("greater_equal", *(call("absolute", x, dtype=dtype) for x in (acc, part)), dtype=ix.BOOL)
+
+    def add(x: ix.Expr, y: ix.Expr) -> ix.Expr:
+        return call("add", x, y, dtype=dtype)
+
+    def less(x: ix.Expr, y: ix.Expr) -> ix.Expr:
+        return call("subtract", x, y, dtype=dtype)
+
+    one, two = add(less(acc, total), part), add(less(part, total), acc)
+    blocks = call("floor_divide", call("subtract", call("add", loop.stop, step), ix.size_value(1)), step)
+    inside: list[Statement] = [
+        Declare(str(part.attr), zero),
+        Let(str(begin.attr), call("multiply", block, step)),
+        For(loop.index, begin, end, loop.kind, body, loop.stop),
+        Let(str(total.attr), add(acc, part)),
+        Assign(str(lost.attr), add(lost, call("where", bigger, one, two, dtype=dtype))),
+        Assign(s.name, total),
+    ]
+    # An infinite sum makes the compensation inf - inf; it is then left out.
+    whole = call("equal", lost, lost, dtype=ix.BOOL)
+    return [
+        Declare(str(lost.attr), zero),
+        Let(str(step.attr), width),
+        For(str(block.attr), ix.size_value(0), blocks, "serial", inside),
+        Assign(s.name, call("where", whole, add(acc, lost), acc, dtype=dtype)),
+    ]
+
+
+def each(body: Sequence[Statement], change: Callable[[Statement], Statement]) -> list[Statement]:
+    """``body`` with every statement changed, inner ones first."""
+    out: list[Statement] = []
+    for s in body:
+        if isinstance(s, For):
+            s = For(s.index, s.start, s.stop, s.kind, each(s.body, change), s.total)
+        elif isinstance(s, If):
+            s = If(s.condition, each(s.then, change), each(s.otherwise, change))
+        out.append(change(s))
+    return out
