@@ -10,7 +10,7 @@ from typing import Any
 
 from symgraph import source
 from symgraph.callables import OnArrays, Structure, flatten, is_function, is_tensor, is_variable, symbolic, unflatten
-from symgraph.errors import DTypeError, RankError, RuleError, SizeError
+from symgraph.errors import DTypeError, FormatError, RankError, RuleError, SizeError
 from symgraph.graph import Apply, Interner, Variable, interning, toposort
 from symgraph.op import as_variable, located
 from symgraph.ops.shape import assert_shape, broadcast_to, moveaxis
@@ -51,11 +51,15 @@ def vectorize(outputs: Any, replace: Mapping[Variable, Variable]) -> Any:
 def _replacements(replace: Mapping[Variable, Variable]) -> tuple[dict[Variable, Variable], Size]:
     """The batched variables, all of one batch size, and that size."""
     line = source.show(source.current())
+    if not isinstance(replace, Mapping):
+        raise FormatError(f"vectorize: replace must be a mapping from variables to batches, got {replace!r}  {line}")
     if not replace:
         raise SizeError(f"vectorize: needs at least one variable to replace  {line}")
     size: Size | None = None
     given: dict[Variable, Variable] = {}
     for v, value in replace.items():
+        if not isinstance(v, Variable):
+            raise DTypeError(f"vectorize: a key of replace must be a variable of a graph, got {v!r}  {line}")
         X = as_variable(value)
         what = f"vectorize: the batch for {v.name or 'variable'}: {v.type}"
         if X.type.dtype != v.type.dtype:
@@ -137,12 +141,25 @@ def _mapped(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, An
         raise SizeError(f"vmap: no argument is mapped  {source.show(source.current())}")
     own_args, own_kwargs = unflatten(structure, iter(elements))
     results, form = flatten(fn(*own_args, **own_kwargs))
-    stacked = vectorize([as_variable(r) for r in results], replace)
+    stacked = vectorize([_result(r) for r in results], replace)
     places = _axes("out_axes", out_axes, form, "results")
-    return unflatten(
-        form,
-        iter([moveaxis(r, 0, normalize_axis(a, r.type.ndim, "vmap")) for r, a in zip(stacked, places, strict=True)]),
-    )
+    return unflatten(form, iter([_placed(r, a) for r, a in zip(stacked, places, strict=True)]))
+
+
+def _result(value: Any) -> Variable:
+    try:
+        return as_variable(value)
+    except DTypeError:
+        line = source.show(source.current())
+        raise DTypeError(f"vmap: the function returned {value!r}, wanted tensors  {line}") from None
+
+
+def _placed(result: Variable, axis: Any) -> Variable:
+    """A result with its first axis where it is wanted."""
+    try:
+        return moveaxis(result, 0, normalize_axis(axis, result.type.ndim, "vmap: out_axes"))
+    except RankError as error:
+        raise RankError(f"{error}  {source.show(source.current())}") from None
 
 
 def _axes(what: str, axes: Any, structure: Structure, of: str) -> list[Any]:

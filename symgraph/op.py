@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from symgraph import source
-from symgraph.errors import DTypeError, NotDifferentiableError, SymgraphError
+from symgraph.errors import (
+    DisconnectedError,
+    DTypeError,
+    FormatError,
+    NotDifferentiableError,
+    RankError,
+    SymgraphError,
+)
 from symgraph.graph import Apply, Constant, Variable, current_interner
 from symgraph.types import Dim, TensorType, as_dtype, is_float
 
@@ -137,20 +144,45 @@ class Op:
 
     # -- what follows from them ---------------------------------------------------------------------------------------
 
-    def bprop(self, inputs: Sequence[Variable], X: int | Variable, G: Variable) -> Derivative:
+    def bprop(self, inputs: Sequence[Variable], X: int | Variable, G: TensorLike | Sequence[TensorLike]) -> Derivative:
         """The contribution to the gradient on one input: the graph of the Jacobian-transpose product. [6.5.6]
 
         Args:
             inputs: the variables that the op is applied to.
             X: which of them the gradient is wanted on: its position, or the variable where it appears once.
-            G: the gradient on the op's output, of the output's type.
+            G: the gradient on the op's output, of the output's type; a list of them for an op with several outputs.
 
-        Inputs are distinct even where they are the same variable: ``mul.bprop([x, x], 0, G)`` is ``x * G``, and the sum
-        over both positions is the derivative of the square.
+        For ``A @ B`` that is ``G @ B.T`` on A, and ``A.T @ G`` on B. Inputs are distinct even where they are the same
+        variable: ``multiply.bprop([x, x], 0, G)`` is ``x * G``, and the sum over both positions is the derivative of
+        the square. The result is a variable of the input's type, or ``ZERO`` or ``DISCONNECTED``.
+
+        Raises :class:`~symgraph.errors.RankError` for a position that does not exist,
+        :class:`~symgraph.errors.DisconnectedError` for a variable that is not among the inputs,
+        :class:`~symgraph.errors.FormatError` for one that is so several times, an error for a ``G`` that does not fit,
+        and :class:`~symgraph.errors.NotDifferentiableError` where the derivative is undefined.
         """
-        position = X if isinstance(X, int) else next(i for i, v in enumerate(inputs) if v is X)
-        out = apply(self, *inputs)
-        return self.vjp(inputs, out.owner.outputs if out.owner else (out,), (G,))[position]
+        from symgraph.autodiff.arguments import checked, matching, show
+
+        line = source.show(source.current())
+        operands = [as_variable(v) for v in inputs]
+        places = [X] if type(X) is int else [i for i, v in enumerate(operands) if v is X]
+        if not places:
+            given = show(X) if isinstance(X, Variable) else repr(X)
+            raise DisconnectedError(f"{self.name}: {given} is not an operand  {line}")
+        if len(places) > 1:
+            raise FormatError(
+                f"{self.name}: {show(operands[places[0]])} is {len(places)} of the operands; give a position  {line}"
+            )
+        if not -len(operands) <= places[0] < len(operands):
+            raise RankError(f"{self.name}: there are {len(operands)} operands, got position {places[0]}  {line}")
+        node = apply_node(self, operands)
+        smooth = [v for v in node.outputs if differentiable(v)]
+        cts = iter(matching(f"{self.name}: the gradient", G, smooth, G))
+        found = self.vjp(operands, node.outputs, [next(cts) if differentiable(v) else ZERO for v in node.outputs])
+        result = checked(node, "vjp", found, operands)[places[0]]
+        if isinstance(result, Undefined):
+            raise self.undefined(result.why)
+        return result
 
     def statics(self) -> dict[str, Any]:
         """The static parameters by name, as the text of a graph has them."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import overload
 
 from symgraph import source
-from symgraph.errors import DTypeError, SizeError
+from symgraph.errors import DTypeError, FormatError, SizeError
 from symgraph.graph import Apply, Variable, toposort
 from symgraph.op import TensorLike, apply, as_variable
 from symgraph.ops.elementwise import cast
@@ -29,6 +29,13 @@ def substitute(
     """
     if isinstance(outputs, Variable):
         return substitute([outputs], replace)[0]
+    line = source.show(source.current())
+    if not isinstance(replace, Mapping):
+        raise FormatError(f"substitute: replace must be a mapping from variables to values, got {replace!r}  {line}")
+    for what, given in (("outputs", outputs), ("a key of replace", replace)):
+        for v in given:
+            if not isinstance(v, Variable):
+                raise DTypeError(f"substitute: {what} must be a variable of a graph, got {v!r}  {line}")
     new: dict[Variable, Variable] = {}
     for old, value in replace.items():
         v = as_variable(value)

@@ -46,6 +46,15 @@ def check_floats(what: str, variables: Sequence[Variable]) -> None:
             )
 
 
+def check_distinct(what: str, variables: Sequence[Variable]) -> None:
+    """Raise :class:`~symgraph.errors.FormatError` for a variable that is given twice: it has one direction."""
+    seen: set[Variable] = set()
+    for v in variables:
+        if v in seen:
+            raise FormatError(f"{what}: {show(v)} is given twice  {source.show(source.current())}")
+        seen.add(v)
+
+
 def show(v: Variable) -> str:
     """A variable's name and type, for messages."""
     op = f"result of {v.owner.op.name}" if v.owner else "variable"
@@ -61,7 +70,11 @@ def matching(what: str, values: object, like_: Sequence[Variable], given: object
     out = []
     for item, v in zip(items, like_, strict=True):
         weak = isinstance(item, int | float) and not isinstance(item, bool)
-        out.append(conform(as_variable(item, v.type.dtype if weak else None), v, f"{what} of {show(v)}"))
+        try:
+            tensor = as_variable(item, v.type.dtype if weak else None)
+        except DTypeError:
+            raise DTypeError(f"{what} of {show(v)}: wanted {v.type}, got {item!r}  {line}") from None
+        out.append(conform(tensor, v, f"{what} of {show(v)}"))
     return out
 
 
@@ -107,7 +120,7 @@ def checked(node: Apply, rule: str, results: Sequence[Derivative], primals: Sequ
     return out
 
 
-def final(d: Derivative, v: Variable, disconnected: Disconnected, message: str) -> Variable | None:
+def final(d: Derivative, v: Variable, disconnected: Disconnected, message: str, line: str) -> Variable | None:
     """A result for the user: absences become zeros, ``None`` or an error, as asked."""
     from symgraph.op import ZERO
 
@@ -117,7 +130,7 @@ def final(d: Derivative, v: Variable, disconnected: Disconnected, message: str) 
         return zeros_like(v)
     if disconnected == "none":
         return None
-    raise DisconnectedError(f"{message}  {source.show(source.current())}")
+    raise DisconnectedError(f"{message}; disconnected='zero' or 'none' accepts that  {line}")
 
 
 def check_option(disconnected: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Sequence
 from functools import update_wrapper
 from typing import Any, TypeAlias
@@ -195,6 +196,8 @@ def _with_rule(what: str, fn: Callable[..., Any], stated: Callable[..., Any], fo
         key = (form, len(outputs), len(arguments))
         op = ops.get(key)
         if op is None:
+            seeds = sum(map(differentiable, arguments)) if forward else 1
+            _check_signature(label, stated, len(arguments) + 1 + seeds)
             op = ops[key] = Custom(label, len(outputs), _rule(label, stated, form, forward), forward)
         node = apply_node(op, [*outputs, *arguments])
         _check(node, op)
@@ -219,9 +222,28 @@ def _rule(label: str, stated: Callable[..., Any], form: type | None, forward: bo
             raise RuleError(
                 f"{label}: its rule returned {len(items)} results, wanted {wanted}  {source.show(source.current())}"
             )
-        return [ZERO if d is None else as_variable(d) for d in items]
+        return [ZERO if d is None else _tensor(label, d) for d in items]
 
     return rule
+
+
+def _tensor(label: str, result: Any) -> Variable:
+    try:
+        return as_variable(result)
+    except DTypeError:
+        raise RuleError(f"{label}: its rule returned {result!r}  {source.show(source.current())}") from None
+
+
+def _check_signature(label: str, stated: Callable[..., Any], count: int) -> None:
+    try:
+        signature = inspect.signature(stated)
+    except (TypeError, ValueError):  # of some functions that are not written in Python
+        return
+    try:
+        signature.bind(*range(count))
+    except TypeError as error:
+        line = source.show(source.current())
+        raise RuleError(f"{label}: its rule is called with {count} arguments: {error}  {line}") from None
 
 
 def _check(node: Apply, op: Custom) -> None:

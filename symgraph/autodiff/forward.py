@@ -8,6 +8,7 @@ from typing import Any
 from symgraph import source
 from symgraph.autodiff.arguments import (
     Disconnected,
+    check_distinct,
     check_floats,
     check_option,
     checked,
@@ -39,6 +40,8 @@ def jvp(y: Any, x: Any, tangent: Any, disconnected: Disconnected = "raise") -> A
     outputs, sources = several("jvp: y", y), several("jvp: x", x)
     check_floats("jvp: y", outputs)
     check_floats("jvp: x", sources)
+    check_distinct("jvp: x", sources)
+    line = source.show(source.current())
     tangents = matching("jvp: the tangent", tangent, sources, x)
     # As in grad: the tangent of log(1 + exp(x)) as it stands is inf / inf for large x.
     from symgraph.rewrite.stable import stable_form  # not needed to build a graph
@@ -58,9 +61,9 @@ def jvp(y: Any, x: Any, tangent: Any, disconnected: Disconnected = "raise") -> A
         found: list[Variable | None] = []
         for given, v in zip(outputs, stable, strict=True):
             d = table.get(v, DISCONNECTED)
-            why = f"jvp: {show(given)} does not depend on x as a real function"
+            why = f"jvp: {show(given)} does not depend on {', '.join(map(show, sources))} as a real function"
             with source.attributed_to(v.sources, v.origin.derived("tangent", v.serial)):
-                found.append(final(d, v, disconnected, f"{why}; disconnected='zero' or 'none' accepts that"))
+                found.append(final(d, v, disconnected, why, line))
         return like(y, found)
 
 

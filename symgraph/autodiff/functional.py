@@ -45,9 +45,11 @@ class Transformed(OnArrays):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """On variables: a graph. On arrays: arrays, in the same structure."""
         if len(args) <= max(self._numbers):
-            raise MissingInputError(f"{self.__name__}: there is no argument {max(self._numbers)} to differentiate in")
+            raise MissingInputError(
+                f"{self.__name__}: there is no argument {max(self._numbers)} to differentiate in  {_line()}"
+            )
         if self._extra is not None and self._extra not in kwargs:
-            raise MissingInputError(f"{self.__name__}: needs the keyword argument {self._extra}=")
+            raise MissingInputError(f"{self.__name__}: needs the keyword argument {self._extra}=  {_line()}")
         return super().__call__(*args, **kwargs)
 
     def _differentiated(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -98,7 +100,10 @@ class _Point:
         self.value = fn(*own, **{k: symbolic(v) for k, v in kwargs.items()})
 
     def _symbol(self, argument: int, value: Any) -> Variable:
-        v = as_variable(float(value) if type(value) is int else value)
+        try:
+            v = as_variable(float(value) if type(value) is int else value)
+        except DTypeError:
+            raise DTypeError(f"{self.name}: argument {argument} is {value!r}, not a tensor  {_line()}") from None
         if not is_float(v.type.dtype):
             raise DTypeError(f"{self.name}: argument {argument} is {v.type}, and has no derivative  {_line()}")
         symbol = Variable(v.type, name=v.name)

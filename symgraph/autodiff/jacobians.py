@@ -211,8 +211,12 @@ def derivative(y: Variable, x: Variable, n: int = 1) -> Variable:
     Raises :class:`~symgraph.errors.FormatError` for another ``n``, :class:`~symgraph.errors.RankError` or
     :class:`~symgraph.errors.SizeError` where shapes differ.
     """
-    (out,), (v,) = several("derivative: y", y), several("derivative: x", x)
     line = source.show(source.current())
+    both: list[tuple[str, object]] = [("y", y), ("x", x)]
+    for what, given in both:
+        if isinstance(given, list | tuple):
+            raise FormatError(f"derivative: {what} must be one variable, got a {type(given).__name__}  {line}")
+    (out,), (v,) = several("derivative: y", y), several("derivative: x", x)
     if type(n) is not int or n < 0:
         raise FormatError(f"derivative: n must be an integer, 0 or more, got {n!r}  {line}")
     if v.type.ndim:

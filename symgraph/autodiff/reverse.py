@@ -23,7 +23,7 @@ from symgraph.autodiff.arguments import (
     several,
     show,
 )
-from symgraph.errors import CostError, NotDifferentiableError
+from symgraph.errors import CostError, FormatError, NotDifferentiableError
 from symgraph.graph import Apply, Interner, Variable, interning, toposort
 from symgraph.op import DISCONNECTED, ZERO, Derivative, TensorLike, Undefined, accumulate, constant, differentiable
 
@@ -81,6 +81,8 @@ def grad(
     targets = several("grad: wrt", wrt)
     check_floats("grad: wrt", targets)
     line = source.show(source.current())
+    if known is not None and not isinstance(known, Mapping):
+        raise FormatError(f"grad: known must be a mapping from variables to gradients, got {known!r}  {line}")
     seeds: list[tuple[Variable, Derivative]] = []
     if cost is not None:
         found = getattr(cost, "variable", None)
@@ -181,7 +183,7 @@ def _backward(
                 why = f"the result depends on {show(v)} only through integers, conditions or stop_gradient"
             else:
                 why = f"the result does not depend on {show(v)}"
-            results.append(final(d, v, disconnected, f"{what}: {why}; disconnected='zero' or 'none' accepts that"))
+            results.append(final(d, v, disconnected, f"{what}: {why}", source.show(source.current())))
         return results
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from symgraph import source
 from symgraph.autodiff.arguments import (
     Disconnected,
+    check_distinct,
     check_floats,
     check_option,
     final,
@@ -62,10 +63,10 @@ def taylor(y: Any, x: Any, direction: Any, order: int, disconnected: Disconnecte
     outputs, sources = several("taylor: y", y), several("taylor: x", x)
     check_floats("taylor: y", outputs)
     check_floats("taylor: x", sources)
+    check_distinct("taylor: x", sources)
+    line = source.show(source.current())
     if type(order) is not int or order < 0:
-        raise FormatError(
-            f"taylor: the order must be an integer, 0 or more, got {order!r}  {source.show(source.current())}"
-        )
+        raise FormatError(f"taylor: the order must be an integer, 0 or more, got {order!r}  {line}")
     directions = matching("taylor: the direction", direction, sources, x)
     # As in grad: of log(1 + exp(x)) as it stands, all derivatives are inf / inf for large x.
     from symgraph.rewrite.stable import stable_form  # not needed to build a graph
@@ -77,14 +78,12 @@ def taylor(y: Any, x: Any, direction: Any, order: int, disconnected: Disconnecte
         expansion.fill(stable, order)
         results = []
         for given, v in zip(outputs, stable, strict=True):
-            message = f"taylor: {show(given)} does not depend on x as a real function"
+            why = f"taylor: {show(given)} does not depend on {', '.join(map(show, sources))} as a real function"
             derivatives: list[Variable | None] = [given]
             for k in range(1, order + 1):
                 d = _derivative(expansion(v, k), k) if v in on_path else DISCONNECTED
                 with source.attributed_to(v.sources, v.origin.derived("tangent", v.serial)._replace(order=k)):
-                    derivatives.append(
-                        final(d, v, disconnected, f"{message}; disconnected='zero' or 'none' accepts that")
-                    )
+                    derivatives.append(final(d, v, disconnected, why, line))
             results.append(derivatives)
     return like(y, results)
 
