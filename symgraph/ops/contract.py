@@ -15,6 +15,7 @@ from symgraph.graph import Variable
 from symgraph.op import Derivative, Op, Sample, TensorLike, apply, as_variable, located, op
 from symgraph.ops.elementwise import cast, multiply
 from symgraph.ops.gather import Gather
+from symgraph.ops.masks import RowMask, row_masks
 from symgraph.ops.reduce import sum as sum_over
 from symgraph.ops.shape import assert_shape, broadcast_to, ravel, reshape, transpose
 from symgraph.types import Size, TensorType, normalize_axis, unify
@@ -74,10 +75,28 @@ class Contract(Op):
 
     def transpose(self, ct: Variable, inputs: Sequence[Variable]) -> Sequence[Derivative]:
         a, b = inputs
+        rows = row_masks(ct)
+        left, right = self._unmasked(rows, a, self.lhs, self.rhs), self._unmasked(rows, b, self.rhs, self.lhs)
         return [
-            apply(Contract(self.out, self.rhs, self.lhs), ct, b),
-            apply(Contract(self.lhs, self.out, self.rhs), a, ct),
+            self._masked(rows, apply(Contract(self.out, self.rhs, self.lhs), ct, right), self.lhs),
+            self._masked(rows, apply(Contract(self.lhs, self.out, self.rhs), left, ct), self.rhs),
         ]
+
+    def _unmasked(self, rows: Sequence[RowMask], x: Variable, own: Labels, result: Labels) -> Variable:
+        """The operand ``x`` without rows of which the cotangent is 0, or 0 times nan would get into every sum."""
+        for r in rows:
+            labels = [self.out[k] for k in r.axes]
+            if set(labels) <= set(own) and not set(labels) <= set(result):
+                x = r.onto(x, [own.index(k) for k in labels])
+        return x
+
+    def _masked(self, rows: Sequence[RowMask], d: Variable, own: Labels) -> Variable:
+        """The cotangent ``d``, and 0 in the rows in which that of the product is."""
+        for r in rows:
+            labels = [self.out[k] for k in r.axes]
+            if set(labels) <= set(own):
+                d = r.onto(d, [own.index(k) for k in labels])
+        return d
 
     def batch(self, inputs: Sequence[Variable], batched: Sequence[bool]) -> Sequence[Variable]:
         label = max((*self.lhs, *self.rhs), default=-1) + 1

@@ -25,11 +25,13 @@ from symgraph.ops.elementwise import (
     log,
     multiply,
     negative,
+    scale,
     sigmoid,
     softplus,
     subtract,
     where,
 )
+from symgraph.ops.masks import masked_rows
 from symgraph.ops.reduce import Axes, Max, OverAxes, Sum, spread
 from symgraph.ops.shape import expand_dims
 from symgraph.types import Size, TensorType, as_dtype, as_size, is_float, normalize_axes, normalize_axis
@@ -100,7 +102,9 @@ class Softmax(AlongAxis):
             return np.asarray(e / np.sum(e, axis=self.axis, keepdims=True)).astype(x.dtype)
 
     def _product(self, y: Variable, d: Derivative) -> Derivative:
-        return d if isinstance(d, Absence) else multiply(y, subtract(d, self._total(multiply(y, d))))
+        if isinstance(d, Absence):
+            return d
+        return masked_rows(d, multiply(y, subtract(d, self._total(multiply(y, d)))), self.axis)
 
     def vjp(
         self, inputs: Sequence[Variable], outputs: Sequence[Variable], cts: Sequence[Derivative]
@@ -143,7 +147,9 @@ class LogSoftmax(AlongAxis):
         self, inputs: Sequence[Variable], outputs: Sequence[Variable], cts: Sequence[Derivative]
     ) -> Sequence[Derivative]:
         (y,), (ct,) = outputs, cts
-        return [ct if isinstance(ct, Absence) else subtract(ct, multiply(exp(y), self._total(ct)))]
+        if isinstance(ct, Absence):
+            return [ct]
+        return [masked_rows(ct, subtract(ct, multiply(exp(y), self._total(ct))), self.axis)]
 
     def jvp(
         self, inputs: Sequence[Variable], outputs: Sequence[Variable], tangents: Sequence[Derivative]
@@ -189,7 +195,9 @@ class LogSumExp(OverAxes):
         self, inputs: Sequence[Variable], outputs: Sequence[Variable], cts: Sequence[Derivative]
     ) -> Sequence[Derivative]:
         (x,), (y,), (ct,) = inputs, outputs, cts
-        return [ct if isinstance(ct, Absence) else multiply(self._weights(x, y), spread(ct, x.type.shape, self.axes))]
+        if isinstance(ct, Absence):
+            return [ct]
+        return [scale(spread(ct, x.type.shape, self.axes), self._weights(x, y))]
 
     def jvp(
         self, inputs: Sequence[Variable], outputs: Sequence[Variable], tangents: Sequence[Derivative]

@@ -29,7 +29,7 @@ from symgraph.op import (
     op,
 )
 from symgraph.ops.create import Iota, size_of
-from symgraph.ops.elementwise import cast, divide, equal, maximum, multiply, sqrt, square, subtract, where
+from symgraph.ops.elementwise import cast, divide, equal, maximum, multiply, scale, sqrt, square, subtract, where
 from symgraph.ops.shape import (
     Broadcast,
     broadcast_to,
@@ -174,7 +174,7 @@ class Prod(Reduction):
             return [DISCONNECTED]
         if isinstance(ct, Absence) or not self.axes:
             return [ct]
-        return [multiply(spread(ct, x.type.shape, self.axes), self._others(x))]
+        return [scale(spread(ct, x.type.shape, self.axes), self._others(x))]
 
     def jvp(
         self, inputs: Sequence[Variable], outputs: Sequence[Variable], tangents: Sequence[Derivative]
