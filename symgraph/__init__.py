@@ -212,23 +212,25 @@ if TYPE_CHECKING:
     from symgraph.autodiff.custom import custom_jvp, custom_vjp
     from symgraph.autodiff.functional import (
         derivative,
+        ggn_vp,
         grad,
         hessian,
         hvp,
         jacobian,
         jvp,
         laplacian,
+        linearize,
+        taylor,
         value_and_grad,
         vjp,
     )
-    from symgraph.autodiff.jacobians import ggn_vp, linearize
-    from symgraph.autodiff.taylor import taylor
     from symgraph.batching import vectorize, vmap
     from symgraph.custom import CustomOp, custom_op
     from symgraph.export import to_networkx
     from symgraph.printing import debugprint, parse_graph, print_graph
     from symgraph.runtime.cost import Cost, cost
     from symgraph.runtime.function import Function, function
+    from symgraph.runtime.progress import progress
     from symgraph.tex import latex
 
     __version__: str
@@ -247,15 +249,15 @@ _LAZY = {
     "jacobian": "symgraph.autodiff.functional",
     "hessian": "symgraph.autodiff.functional",
     "laplacian": "symgraph.autodiff.functional",
-    "ggn_vp": "symgraph.autodiff.jacobians",
-    "linearize": "symgraph.autodiff.jacobians",
+    "ggn_vp": "symgraph.autodiff.functional",
+    "linearize": "symgraph.autodiff.functional",
     "derivative": "symgraph.autodiff.functional",
     "checkpoint": "symgraph.autodiff.checkpoint",
     "custom_jvp": "symgraph.autodiff.custom",
     "custom_vjp": "symgraph.autodiff.custom",
     "CustomOp": "symgraph.custom",
     "custom_op": "symgraph.custom",
-    "taylor": "symgraph.autodiff.taylor",
+    "taylor": "symgraph.autodiff.functional",
     "vmap": "symgraph.batching",
     "vectorize": "symgraph.batching",
     "debugprint": "symgraph.printing",
@@ -263,6 +265,7 @@ _LAZY = {
     "parse_graph": "symgraph.printing",
     "to_networkx": "symgraph.export",
     "latex": "symgraph.tex",
+    "progress": "symgraph.runtime.progress",
 }
 
 
@@ -429,6 +432,7 @@ __all__ = [
     "power",
     "print_graph",
     "prod",
+    "progress",
     "ravel",
     "reciprocal",
     "relu",

@@ -352,3 +352,66 @@ def hvp(cost: Any, wrt: Any = None, v: Any = None, *, argnums: int | Sequence[in
         return point.like(forward.hvp(point.cost(), point.wrt, flatten(point.extra)[0]))
 
     return Transformed("hvp", cost, _positions(wrt, argnums), build, "v")
+
+
+def ggn_vp(cost: Any, outputs: Any, wrt: Any = None, v: Any = None, *, argnums: int | Sequence[int] = 0) -> Any:
+    """The Gauss-Newton product: a graph, see :func:`symgraph.autodiff.jacobians.ggn_vp`; or a function of functions.
+
+    ``ggn_vp(cost, model)(*arguments, v=d)`` is that of ``cost(model(*arguments))``, where ``cost`` takes what ``model``
+    returns. The product has the structure of the arguments at ``argnums``, which ``d`` has.
+    """
+    if not is_function(cost):
+        return _jacobians().ggn_vp(cost, outputs, wrt, v)
+    if not is_function(outputs):
+        raise DTypeError(f"ggn_vp: of a function wanted a second one, for the outputs, got {outputs!r}  {_line()}")
+
+    def build(point: _Point) -> Any:
+        middle, structure = point.outputs()
+        point.value = cost(unflatten(structure, iter(middle)))
+        return point.like(_jacobians().ggn_vp(point.cost(), middle, point.wrt, flatten(point.extra)[0]))
+
+    return Transformed("ggn_vp", outputs, _positions(wrt, argnums), build, "v")
+
+
+def taylor(
+    y: Any,
+    x: Any = None,
+    direction: Any = None,
+    order: Any = None,
+    disconnected: Disconnected = "raise",
+    *,
+    argnums: int | Sequence[int] = 0,
+) -> Any:
+    """Derivatives along a line: graphs, see :func:`symgraph.autodiff.taylor.taylor`; or a function for a function.
+
+    ``taylor(f, order=n)(*arguments, direction=d)`` returns a list of ``n + 1`` values, each in the structure of the
+    value of ``f``; ``d`` has the structure of the arguments at ``argnums``.
+    """
+    from symgraph.autodiff import taylor as series
+
+    if not is_function(y):
+        return series.taylor(y, x, direction, order, disconnected)
+
+    def build(point: _Point) -> Any:
+        outputs, structure = point.outputs()
+        found = series.taylor(outputs, point.wrt, flatten(point.extra)[0], order, disconnected)
+        return [unflatten(structure, iter(of_one_order)) for of_one_order in zip(*found, strict=True)]
+
+    return Transformed("taylor", y, _positions(x, argnums), build, "direction")
+
+
+def linearize(y: Any, x: Any = None, *, argnums: int | Sequence[int] = 0) -> Any:
+    """The value and the derivative as a function: of graphs, see :func:`symgraph.autodiff.jacobians.linearize`.
+
+    ``linearize(f)`` is a function of ``f``'s arguments that returns the value of ``f`` and a function from a tangent,
+    in the structure of the arguments at ``argnums``, to the derivative along it.
+    """
+    if not is_function(y):
+        return _jacobians().linearize(y, x)
+    value = OnArrays("linearize", y, lambda args, kwargs: y(*map(symbolic, args), **symbolic(dict(kwargs))))
+    pushed = jvp(y, _positions(x, argnums))
+
+    def linearized(*args: Any, **kwargs: Any) -> tuple[Any, Callable[[Any], Any]]:
+        return value(*args, **kwargs), lambda tangent: pushed(*args, **kwargs, tangent=tangent)[1]
+
+    return linearized

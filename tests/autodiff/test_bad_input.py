@@ -151,6 +151,10 @@ SEEDS: list[Case] = [
     (lambda: sg.jvp(same)(ones3), MissingInputError, r"tangent="),
     (lambda: sg.jvp(same)(v3, tangent=f3), DTypeError, r"float32\[3\]"),
     (lambda: sg.hvp(cube)(ones3), MissingInputError, r"v="),
+    (lambda: sg.ggn_vp(cube, same)(ones3), MissingInputError, r"v="),
+    (lambda: sg.taylor(same, order=2)(ones3), MissingInputError, r"direction="),
+    (lambda: sg.taylor(same, order=2)(v3, direction=np.ones(4)), SizeError, r"direction of v3.*got float64\[4\]"),
+    (lambda: sg.linearize(same)(v3)[1](np.ones(4)), SizeError, r"tangent of v3.*got float64\[4\]"),
     (lambda: sg.hvp(cube)(v3, v=np.ones(4)), SizeError, r"."),
 ]
 
@@ -172,6 +176,9 @@ NAMES: list[Case] = [
     (lambda: loose.derivative(v3, v3, 0.5), FormatError, r"n must be .*got 0\.5"),
     (lambda: sg.derivative(sg.sum(v3), v3), RankError, r"one shape"),
     (lambda: sg.derivative(sg.concatenate([v3, v3]), v3), SizeError, r"one shape"),
+    (lambda: sg.taylor(same)(ones3, direction=ones3), FormatError, r"order .*got None"),
+    (lambda: sg.taylor(same, order=-2)(ones3, direction=ones3), FormatError, r"order .*got -2"),
+    (lambda: loose.ggn_vp(same, v3), DTypeError, r"ggn_vp: .*wanted a second one"),
     (lambda: sg.derivative(same, n=-1)(ones3), FormatError, r"n must be .*got -1"),
     (lambda: loose.value_and_grad(v3), DTypeError, r"wanted a function"),
 ]
