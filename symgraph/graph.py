@@ -220,6 +220,16 @@ class Graph:
     def __len__(self) -> int:
         return len(self.nodes)
 
+    def __repr__(self) -> str:
+        ends = [", ".join(v.name or str(v.type) for v in vs[:8]) + (", …" if len(vs) > 8 else "")
+                for vs in (self.inputs, self.outputs)]  # fmt: skip
+        return f"<graph of {len(self.nodes)} operations: {ends[0] or 'nothing'} -> {ends[1] or 'nothing'}>"
+
+    def _repr_html_(self) -> str:
+        from symgraph.viz.notebook import mimebundle
+
+        return mimebundle(self)["text/html"]
+
     def __str__(self) -> str:
         from symgraph.printing import print_graph
 

@@ -32,7 +32,7 @@ def run(epochs: int = network.EPOCHS, seed: int = 0, threads: int | None = None,
         threads: as in :func:`symgraph.function`.
         quiet: no progress bar, whatever the terminal.
 
-    Raises :class:`~symgraph.demo.digits.MissingExtraError` where scikit-learn or tqdm is not installed.
+    Raises :class:`~symgraph.demo.digits.MissingExtraError` where scikit-learn is not installed.
     """
     start = time.perf_counter()
     data = load()
@@ -42,7 +42,7 @@ def run(epochs: int = network.EPOCHS, seed: int = 0, threads: int | None = None,
     report.heading("A network of two layers, minibatches of 32, momentum")
     model = network.build(seed, threads)
     print(report.built(model.step))
-    trained = network.train(model, data, epochs, seed, progress=not quiet and report.interactive())
+    trained = network.train(model, data, epochs, seed, progress=not quiet)
     print()
     print(report.memory(model.step))
     print()

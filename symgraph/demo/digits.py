@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,12 +46,3 @@ def load(held_out: float = 0.2) -> Digits:
     y = np.ascontiguousarray(labels[order], np.int64)
     split = len(x) - round(held_out * len(x))
     return Digits(x[:split], y[:split], x[split:], y[split:])
-
-
-def progress_bar(*args: Any, **options: Any) -> Any:
-    """A tqdm bar. Raises :class:`MissingExtraError` where tqdm is not installed."""
-    try:
-        from tqdm import tqdm
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("tqdm") from error
-    return tqdm(*args, **options)

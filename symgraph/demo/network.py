@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 import symgraph as sg
-from symgraph.demo.digits import Digits, progress_bar
+from symgraph.demo.digits import Digits
+from symgraph.runtime.progress import Silent
 
 HIDDEN, EPOCHS, BATCH = 128, 30, 32
 RATE, MOMENTUM, DECAY = 0.05, 0.9, 1e-4
@@ -88,7 +89,7 @@ def train(model: Network, data: Digits, epochs: int = EPOCHS, seed: int = 0, pro
     history: list[Epoch] = []
     start = time.perf_counter()
     steps = 0
-    with progress_bar(total=epochs, unit="epoch", disable=not progress, leave=False) as bar:
+    with sg.progress(total=epochs, text="training") if progress else Silent() as bar:
         for number in range(1, epochs + 1):
             order = rng.permutation(len(train_x))
             total = 0.0

@@ -12,11 +12,6 @@ from symgraph.demo.newton import Fitted
 from symgraph.runtime.sizes import resolve
 
 
-def interactive() -> bool:
-    """Whether a person is likely to be watching: a progress bar in a log is noise."""
-    return sys.stderr.isatty() and not os.environ.get("CI")
-
-
 def heading(text: str) -> None:
     """A title, in bold where the terminal can."""
     bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else ("", "")

@@ -33,6 +33,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from symgraph.runtime.objects import load_object, target_key
+from symgraph.runtime.progress import note
 
 __all__ = ["KernelCache", "default_directory", "kernel_cache"]
 
@@ -112,8 +113,9 @@ class KernelCache:
         return [self._addresses[key][key[1][0]] for key in keys]
 
     def _fill(self, keys: Iterable[tuple[str, tuple[str, ...]]]) -> None:
-        for key in dict.fromkeys(keys):
+        for k, key in enumerate(dict.fromkeys(keys), 1):
             if key not in self._addresses:
+                note(f"kernel {k}")
                 self._addresses[key] = self._from_disk(*key) or self._compile(*key)
 
     def _path(self, source: str, names: tuple[str, ...]) -> tuple[Path, bytes] | None:

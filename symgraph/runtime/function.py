@@ -32,6 +32,7 @@ from symgraph.runtime.checks import agree, describe_difference, size_checks
 from symgraph.runtime.device import executable, require
 from symgraph.runtime.interpreter import interpret
 from symgraph.runtime.program import Program, build
+from symgraph.runtime.progress import compiling
 from symgraph.runtime.sizes import as_array, label
 from symgraph.runtime.trace import NonFinite, computed_floats
 from symgraph.substitute import substitute
@@ -40,6 +41,7 @@ from symgraph.types import unify
 if TYPE_CHECKING:
     from symgraph.runtime.cost import Cost
     from symgraph.runtime.profile import Profile
+    from symgraph.runtime.summary import Summary
     from symgraph.runtime.trace import Values
 
 TARGETS = ("cpu", "cuda", "numpy")
@@ -87,10 +89,11 @@ def function(
         MissingDeviceError: there is no GPU for target ``"cuda"``; the message says what is missing and what to install.
         UpdateError: an update of something that is not shared, or of another type.
     """
-    return Function(
-        inputs, outputs, updates, givens, name=name, target=target, check=check, stop_after=stop_after,
-        threads=threads, fast_math=fast_math, levels=levels,
-    )  # fmt: skip
+    with compiling(name or "function"):
+        return Function(
+            inputs, outputs, updates, givens, name=name, target=target, check=check, stop_after=stop_after,
+            threads=threads, fast_math=fast_math, levels=levels,
+        )  # fmt: skip
 
 
 class Function:
@@ -153,6 +156,7 @@ class Function:
         self._entry: Any = None
         self._cost: Cost | None = None
         self._inside: Function | None = None
+        self.compiled: int | None = None  # kernels that the cache did not have
         self._state: tuple[SharedVariable, ...] = tuple(dict.fromkeys((*self.shared, *pairs)))
         if target == "numpy":
             self.optimized, self.passes = self.graph, Trace()
@@ -175,8 +179,13 @@ class Function:
         self.seconds["fuse and lower"] = time.perf_counter() - start
         start = time.perf_counter()
         plain = not self._state and not check and self._form != "none"
+        from symgraph.runtime.cache import kernel_cache
+
+        cache = kernel_cache()
+        before = cache.compiled
         self._executable = executable(self._program, self._prepare, single=plain and self._form == "one")
         self.seconds["compile"] = time.perf_counter() - start
+        self.compiled = cache.compiled - before if target == "cpu" else None
         if plain:
             self._entry = self._executable.entry
 
@@ -347,6 +356,17 @@ class Function:
         from symgraph.runtime.profile import profile
 
         return profile(self, args, kwargs, seconds)
+
+    def summary(self) -> Summary:
+        """Inputs and outputs, kernels, memory, seconds by stage, and what the cache had: a table of a few lines."""
+        from symgraph.runtime.summary import Summary
+
+        return Summary(self)
+
+    def _repr_html_(self) -> str:
+        from symgraph.viz.notebook import mimebundle
+
+        return mimebundle(self)["text/html"]
 
     @property
     def program(self) -> Program:

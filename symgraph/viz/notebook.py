@@ -1,0 +1,92 @@
+"""What notebooks show: a picture that is seen in every state of a notebook, and the viewer where it may run.
+
+A cell's HTML has both. Fresh, or exported by nbconvert, a style rule hides the picture and the viewer is seen, in a
+frame of its own that may run scripts and nothing else. JupyterLab strips styles, frames and inline SVG from a notebook
+that it has not run itself, and keeps images: there the picture is what is left.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import itertools
+from collections.abc import Callable
+from typing import Any, Final
+
+from symgraph.errors import SymgraphError
+from symgraph.graph import Graph
+
+LIMIT: Final = 120_000
+"""Bytes of a cell. What is larger is left out: first the viewer, then the picture."""
+
+_number = itertools.count(1)
+
+
+def mimebundle(x: Any) -> dict[str, str]:
+    """Text and HTML for a graph or a compiled function.
+
+    The HTML is a summary, for a function, and the picture with the viewer, folded under it.
+    """
+    if isinstance(x, Graph):
+        return {"text/plain": repr(x), "text/html": picture(x)}
+    summary = x.summary()
+    top = summary._repr_html_()
+    shown = picture(x, LIMIT - len(top.encode()) - 200)
+    folded = f"<details><summary>graph</summary>{shown}</details>" if shown else ""
+    return {"text/plain": repr(x), "text/html": top + folded}
+
+
+def picture(x: Any, limit: int = LIMIT) -> str:
+    """The picture of ``x`` with the viewer in front of it, as far as both fit."""
+    try:
+        drawn = _draw(x)
+    except SymgraphError as error:  # too large to be drawn: it says what to do
+        return f"<pre>{html.escape(str(error))}</pre>"
+    if drawn is None:
+        return f"<pre>{html.escape(_first_lines(x))}</pre>"
+    data = base64.b64encode(drawn.encode()).decode()
+    image = f'<img alt="{html.escape(repr(x))}" style="max-width:100%" src="data:image/svg+xml;base64,{data}"/>'
+    if len(image.encode()) > limit:
+        note = f"The picture takes {len(drawn) // 1000} kB: sg.viz.save(x, 'graph.html') writes it to a file."
+        return f"<pre>{html.escape(_first_lines(x))}\n{html.escape(note)}</pre>"
+    page = _view(x)
+    if page is not None:
+        name = f"symgraph-{next(_number)}"
+        both = (
+            f'<div class="{name}"><style>.{name}>img{{display:none}}</style>{image}'
+            f'<iframe sandbox="allow-scripts" loading="lazy" style="width:100%;height:480px;border:0" '
+            f'srcdoc="{html.escape(page)}"></iframe></div>'
+        )
+        if len(both.encode()) <= limit:
+            return both
+    return image
+
+
+def _draw(x: Any) -> str | None:
+    """The picture as SVG, where the package draws."""
+    draw = _from_viz("svg")
+    return None if draw is None else str(draw(x))
+
+
+def _view(x: Any) -> str | None:
+    """The viewer as a page that needs nothing else, where the package has it."""
+    view = _from_viz("html")
+    if view is None:
+        return None
+    try:
+        return str(view(x))
+    except SymgraphError:
+        return None
+
+
+def _from_viz(name: str) -> Callable[[Any], Any] | None:
+    from symgraph import viz
+
+    found = getattr(viz, name, None)
+    return found if callable(found) else None
+
+
+def _first_lines(x: Any, most: int = 40) -> str:
+    lines = str(x if isinstance(x, Graph) else x.graph).splitlines()
+    more = [f"… {len(lines) - most} more lines"] if len(lines) > most else []
+    return "\n".join([*lines[:most], *more])
