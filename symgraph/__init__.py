@@ -230,6 +230,7 @@ if TYPE_CHECKING:
     from symgraph.printing import debugprint, parse_graph, print_graph
     from symgraph.runtime.cost import Cost, cost
     from symgraph.runtime.function import Function, function
+    from symgraph.runtime.lowered import Lowering, lower
     from symgraph.runtime.progress import progress
     from symgraph.tex import latex
 
@@ -241,6 +242,8 @@ _LAZY = {
     "Cost": "symgraph.runtime.cost",
     "function": "symgraph.runtime.function",
     "Function": "symgraph.runtime.function",
+    "lower": "symgraph.runtime.lowered",
+    "Lowering": "symgraph.runtime.lowered",
     "grad": "symgraph.autodiff.functional",
     "vjp": "symgraph.autodiff.functional",
     "value_and_grad": "symgraph.autodiff.functional",
@@ -298,6 +301,7 @@ __all__ = [
     "Dim",
     "Function",
     "Graph",
+    "Lowering",
     "Op",
     "Sample",
     "SharedVariable",
@@ -406,6 +410,7 @@ __all__ = [
     "logical_or",
     "logical_xor",
     "logsumexp",
+    "lower",
     "matmul",
     "matrix",
     "matrix_transpose",
