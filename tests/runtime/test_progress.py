@@ -93,6 +93,8 @@ def test_a_stream_that_is_closed_is_no_error(monkeypatch: pytest.MonkeyPatch) ->
     with module.compiling("f"):
         terminal.close()
         module.note("kernel 1")
+    monkeypatch.setattr(sys, "stderr", closed := io.StringIO())
+    closed.close()
     assert not module.watched()
 
 
