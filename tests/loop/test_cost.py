@@ -270,3 +270,12 @@ def test_sizes_of_replaced_inputs() -> None:
     x = sg.matrix("x", shape=("b", 4))
     f = sg.function([rows], sg.sum(x * 2, axis=1), givens={x: sg.take(data, rows, axis=0)})
     assert f.cost.at(np.array([1, 2, 3])).flops == f.cost.at(r=3).flops == 2 * 4 * 3
+
+
+def test_custom_ops() -> None:
+    """What a function of the user's does is not known: its operations count nothing, and the cost says so."""
+    double = sg.custom_op(lambda x: 2 * x, name="double_for_cost")
+    c = cost(double(sg.exp(u)) + v)
+    (call,) = [s for s in c.steps if "double_for_cost" in s.what]
+    assert (call.flops, call.bytes_read, call.bytes_written, call.exact) == (0, 8 * n, 8 * n, False)
+    assert (c.flops, c.transcendentals, c.exact) == (n, n, False)
