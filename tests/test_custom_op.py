@@ -187,6 +187,32 @@ def test_numba_runs_in_pieces_and_nested_batches_are_one_step() -> None:
     np.testing.assert_array_equal(got_best, want.argmax(-1))
 
 
+def test_a_scalar_function_vectorizes() -> None:
+    from symgraph.emit.numba_host import compile_step
+
+    op = sg.custom_op(njit(_polynomial), elementwise=True)
+    node = op(sg.vector("x")).owner
+    _, compiled = compile_step(node.op.jitted(), node)
+    assert re.search(r"fmul <\d+ x double>", compiled.inspect_llvm())
+
+
+def _polynomial(x: float) -> float:
+    return x * x + 1
+
+
+def test_second_derivatives_of_a_loop_and_of_a_batch() -> None:
+    x = sg.vector("x", shape=(3,))
+    y = sg.sum(squared_sums(x))
+    lower = np.tril(np.ones((3, 3)))
+    np.testing.assert_allclose(sg.function([x], sg.hessian(y, x))(np.ones(3)), 2 * lower.T @ lower)
+    m = sg.matrix("m", shape=("b", 3))
+    each = sg.vmap(lambda row: sg.hessian(sg.sum(squared_sums(row)), row))(m)
+    got = sg.function([m], each)(np.ones((2, 3)))
+    np.testing.assert_allclose(got, np.stack([2 * lower.T @ lower] * 2))
+    total = sg.sum(sg.vmap(squared_sums)(m))
+    np.testing.assert_allclose(sg.function([m], sg.hvp(total, m, m))(np.ones((2, 3)))[0], 2 * lower.T @ lower.sum(1))
+
+
 def test_a_loop_over_the_batch_is_one_step() -> None:
     calls = []
 

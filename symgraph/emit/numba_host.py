@@ -104,8 +104,11 @@ def _source(jitted: Jitted, node: Apply) -> tuple[str, dict[str, Any]]:
     lines: list[str] = []
     body: list[str] = []
     if jitted.elementwise:
-        lines += [f"t{k} = carray(pointer(words[{k}]), (high,), dtype{k})" for k in range(len(tensors))]
-        lines.append("for i in range(low, high):")
+        # A loop from 0, whose index LLVM sees is not negative: else each access has a branch, and nothing vectorizes.
+        for k, v in enumerate(tensors):
+            address = f"words[{k}] + low * {v.type.dtype.itemsize}"
+            lines.append(f"t{k} = carray(pointer({address}), (high - low,), dtype{k})")
+        lines.append("for i in range(high - low):")
         results = ", ".join(f"t{k}[i]" for k in range(n, len(tensors)))
         body.append(f"{results} = function({', '.join(f't{k}[i]' for k in range(n))}{static})")
     else:
