@@ -24,6 +24,7 @@ from symgraph.passes.fold import fold
 from symgraph.passes.intern import intern
 from symgraph.passes.rules import apply_rules
 from symgraph.passes.sizes import sizes
+from symgraph.passes.unstack import unstack
 from symgraph.rewrite.canonicalize import CANONICALIZE, EXACT, SPELLINGS
 from symgraph.rewrite.products import products_of
 from symgraph.rewrite.stabilize import STABILIZE
@@ -72,6 +73,7 @@ GRAPH_PASSES: Final[tuple[Pass, ...]] = (
         "after stabilization, which needs quotients and exponentials where the user or a derivative put them",
     ),
     Pass(decompose, "after stabilization, which knows the large operations; before the sums are gathered"),
+    Pass(unstack, "after softmax and its kin are reductions; before the sums are gathered, of which it makes more"),
     Pass(accumulate, "after all rewriting, which knows sums of two; it depends on what uses each sum"),
     Pass(contractions, "after all rules, since none knows the forms that a library wants"),
     Pass(dce, "last, when nothing is rewritten any more"),

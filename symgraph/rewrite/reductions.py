@@ -5,11 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+import numpy as np
+
 from symgraph.graph import Apply, Constant, Variable
-from symgraph.op import apply
+from symgraph.op import apply, constant
 from symgraph.ops.create import size_of
-from symgraph.ops.elementwise import Accumulate, add, cast, multiply, negative
-from symgraph.ops.reduce import All, Any_, Max, Min, Prod, Reduction, Sum
+from symgraph.ops.elementwise import (
+    Accumulate,
+    add,
+    cast,
+    exp,
+    isfinite,
+    multiply,
+    negative,
+    reciprocal,
+    subtract,
+    where,
+)
+from symgraph.ops.nn import LogSumExp
+from symgraph.ops.reduce import All, Any_, Max, Min, Prod, Reduction, Sum, spread
 from symgraph.ops.shape import Broadcast, Reshape, Transpose, Unslice, broadcast_to, transpose
 from symgraph.rewrite.pattern import RULES, Rule, structural
 from symgraph.rewrite.structure import broadcasted, made_by, repeated_number, reshaped
@@ -221,6 +235,46 @@ def sum_of_unslice(node: Apply) -> Variable | None:
         tuple(old.shape[a] for a in left), tuple(old.starts[a] for a in left), tuple(old.steps[a] for a in left)
     )
     return apply(made, out)
+
+
+# -- exponentials over their sum ---------------------------------------------------------------------------------------
+
+
+def _finite_or_zero(v: Variable) -> Variable:
+    return where(isfinite(v), v, constant(0, v.type.dtype))
+
+
+def _weights(x: Variable, axes: tuple[int, ...]) -> Variable:
+    return exp(subtract(x, spread(_finite_or_zero(apply(LogSumExp(axes), x)), x.type.shape, axes)))
+
+
+@structural(exp, examples=lambda: [_weights(_var(2, 3), (1,)), _weights(_var(2, 3), (0, 1))])
+def weights_of_logsumexp(node: Apply) -> Variable | None:
+    """exp(x - y) -> exp(x - max(x)) / sum(exp(x - max(x))), for y = logsumexp(x) or, if infinite, 0    real-equal"""
+    # It is the derivative of logsumexp: the exponentials and their sum are those that the value is made of.
+    difference = node.inputs[0].owner
+    if difference is None or difference.op is not subtract:
+        return None
+    x, repeated = difference.inputs
+    shift = made_by(repeated, Broadcast)
+    chosen = shift[1].owner if shift is not None else None
+    if chosen is None or chosen.op is not where:
+        return None
+    finite, y, other = chosen.inputs
+    found = made_by(y, LogSumExp)
+    if found is None or found[1] is not x or x.type.dtype == np.float16:  # half precision is computed in single
+        return None
+    axes = found[0].axes
+    zero = repeated_number(other) if other.type.ndim else other
+    same = finite.owner is not None and finite.owner.op is isfinite and finite.owner.inputs[0] is y
+    if not same or not isinstance(zero, Constant) or zero.data.item() != 0 or 0 in [x.type.shape[a] for a in axes]:
+        return None
+    if repeated.owner is None or repeated.owner.op.axes != tuple(a for a in range(x.type.ndim) if a not in axes):  # type: ignore[attr-defined]
+        return None
+    largest = apply(Max(axes), x)
+    e = exp(subtract(x, spread(_finite_or_zero(largest), x.type.shape, axes)))
+    scale = where(isfinite(largest), reciprocal(apply(Sum(axes), e)), constant(1, x.type.dtype))
+    return multiply(e, spread(scale, x.type.shape, axes))
 
 
 # -- gradient sums -----------------------------------------------------------------------------------------------------
