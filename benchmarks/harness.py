@@ -30,10 +30,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Work:
-    """A contender made ready: ``call`` does the work once, ``values`` turns what it returned into arrays to compare."""
+    """A contender made ready: ``call`` does the work once, ``values`` turns what it returned into arrays to compare.
+
+    ``facts`` are figures that it found while it was made ready.
+    """
 
     call: Callable[[], Any]
     values: Callable[[Any], list[Array]]
+    facts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
