@@ -28,6 +28,7 @@ from symgraph.errors import (
 )
 from symgraph.graph import Variable
 from symgraph.printing import parse_graph, print_graph
+from symgraph.runtime.lowered import lower
 from symgraph.testing import check_custom_op, check_grads
 from symgraph.types import TensorType
 
@@ -437,6 +438,14 @@ def test_compiled_functions_that_fail() -> None:
         sg.function([x], raises(x))(np.arange(4.0))
     with pytest.raises(HostError, match="_raises: ValueError: too large"):
         sg.function([x], raises(x), target="numpy")(np.arange(4.0))
+
+
+def test_no_step_on_a_device() -> None:
+    x = sg.vector("x")
+    here = line() + 1
+    y = sine(x)
+    with pytest.raises(HostError, match=rf"sine\{{n=0\}}: target 'cuda' has no steps.*test_custom_op\.py:{here}"):
+        lower([x], y * 2, target="cuda")
 
 
 def _writes(x: Array, out: Array) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from symgraph.emit.python import CUDA, emit
-from symgraph.errors import IndexRangeError, SizeError
+from symgraph.errors import HostError, IndexRangeError, SizeError
 from symgraph.graph import Apply, Constant, Graph, Variable
 from symgraph.loop.ir import LoopKernel
 from symgraph.loop.lower import INDEX_ERROR, Lowered, lower
@@ -128,7 +128,10 @@ def build(
 def _launches(step: Step) -> list[ProgramStep]:
     """A step on a GPU: one launch or several, one after the other."""
     if not isinstance(step, Kernel):
-        return _made(step)
+        raise HostError(
+            f"{step.node.op}: target 'cuda' has no steps that run on the processor: compute it before, and give it to the "
+            f"function as an input   {lines(step.nodes)}"
+        )
     lowered = lower(step, flat=True)
     out = []
     for stage in deal_out(lowered, any(r.write for r in step.roots)):
