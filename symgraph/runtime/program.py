@@ -129,8 +129,8 @@ def _launches(step: Step) -> list[ProgramStep]:
     """A step on a GPU: one launch or several, one after the other."""
     if not isinstance(step, Kernel):
         raise HostError(
-            f"{step.node.op}: target 'cuda' has no steps that run on the processor: compute it before, and give it to the "
-            f"function as an input   {lines(step.nodes)}"
+            f"{step.node.op}: target 'cuda' has no steps that run on the processor: compute it before, and give it to "
+            f"the function as an input   {lines(step.nodes)}"
         )
     lowered = lower(step, flat=True)
     out = []
