@@ -32,6 +32,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from symgraph.runtime.interrupts import uninterrupted
 from symgraph.runtime.objects import load_object, target_key
 from symgraph.runtime.progress import note
 
@@ -143,7 +144,8 @@ class KernelCache:
         return addresses
 
     def _compile(self, source: str, names: tuple[str, ...]) -> dict[str, int]:
-        from symgraph.emit.numba_cpu import compile_kernels
+        with uninterrupted():
+            from symgraph.emit.numba_cpu import compile_kernels
 
         code = compile_kernels(source, names)
         self.compiled += len(names)

@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from symgraph.pipeline import Trace, run_pipeline
 from symgraph.runtime.checks import agree, describe_difference, size_checks
 from symgraph.runtime.device import executable, require
 from symgraph.runtime.interpreter import interpret
+from symgraph.runtime.interrupts import set_all
 from symgraph.runtime.program import Program, build
 from symgraph.runtime.progress import compiling
 from symgraph.runtime.sizes import as_array, label
@@ -229,8 +231,8 @@ class Function:
                 given = dict(zip(self.inputs, arrays, strict=True))
                 look = NonFinite(self._label, {**given, **{s: s._value for s in self.shared}}) if self._watch else None
                 values = interpret(self.graph, given, look)
-                for s, value in zip(self.updates, values[len(self.outputs) :], strict=True):
-                    s._value, s.spare = value, None
+                set_all(self.updates, "spare", repeat(None))
+                set_all(self.updates, "_value", values[len(self.outputs) :])
             return self._returned(values[: len(self.outputs)])
         if self._entry is not None:
             return self._entry(*args)
@@ -251,8 +253,9 @@ class Function:
             if self._watch:
                 self._look(args, out, spares)
             # Only now, when all has succeeded, do the new values become the state.
-            for s, new in zip(self.updates, spares, strict=True):
-                s._value, s.spare = new, s._value
+            old = [s._value for s in self.updates]
+            set_all(self.updates, "_value", spares)
+            set_all(self.updates, "spare", old)
         return self._returned(out)
 
     def _locked(self) -> ExitStack:

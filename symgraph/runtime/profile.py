@@ -160,7 +160,7 @@ class Profile(Table):
         """A bar for each step, as long as its time; the filled part is what the roof would leave of it."""
         chosen = self.slowest()[:MAX_ROWS]
         longest = max((s.seconds for s in chosen), default=0.0) or 1.0
-        left, wide, row = 260, 360, 20
+        left, wide, row = 280, 360, 20
         height = row * len(chosen) + 30
         width = left + wide + 90
         parts = [
@@ -171,7 +171,7 @@ class Profile(Table):
         for k, s in enumerate(chosen):
             y, length = row * k + 4, wide * s.seconds / longest
             filled = length * min(1.0, s.of_roof)
-            name = html.escape(f"{s.number} {_short(s.operations, 36)}")
+            name = html.escape(f"{s.number} {_short(s.operations, 30)}")
             parts.append(
                 f'<text x="{left - 6}" y="{y + 12}" text-anchor="end" fill="#222">{name}</text>'
                 f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{row - 5}" fill="#c6d4e8"/>'
@@ -266,8 +266,8 @@ def roof(threads: int) -> Roof:
     """Measure what the machine does with so many threads, once in a process, in about half a second.
 
     The bandwidth is that of ``c = a + 3·b`` over arrays of 32 MB, with the bytes of the three counted once (McCalpin's
-    STREAM triad); the peak that of matrix products of 256 by 256 or of 1,024 by 1,024, whichever is faster: on a busy
-    machine the small one finds a quiet moment more easily.
+    STREAM triad); the peak that of matrix products of 256 by 256, with one thread too, or of 1,024 by 1,024, whichever
+    is fastest: on a busy machine the small ones find a quiet moment more easily.
     """
     from symgraph.ops.create import shared
     from symgraph.runtime.function import Function
@@ -278,10 +278,10 @@ def roof(threads: int) -> Roof:
     peak = {}
     for dtype in ("float32", "float64"):
         rates = []
-        for n in (256, 1024):
+        for n, using in {(256, 1), (256, threads), (1024, threads)}:
             x, y = (shared(np.zeros((n, n), dtype)) for _ in range(2))
-            product = Function([], None, updates={y: x @ x}, threads=threads)
-            rates.append(2 * n**3 / min(_measure(product, (), {}, 0.06)[1]))
+            product = Function([], None, updates={y: x @ x}, threads=using)
+            rates.append(2 * n**3 / min(_measure(product, (), {}, 0.05)[1]))
         peak[dtype] = max(rates)
     return Roof(threads, bandwidth, peak)
 
