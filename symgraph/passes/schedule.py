@@ -78,12 +78,15 @@ class _Scheduler:
             # What writes into a buffer comes after what wrote, or read, there before.
             found.update(j for j in (*self.writers[v], *self.readers.get(v, ())) if j < k)
         stack = self._awaited(step)
+        seen = set(stack)
         while stack:
             v = stack.pop()
             if v in self.writers:
                 found.update(j for j in self.writers[v] if j < k)
             elif v.owner is not None:  # it is computed where it is used
-                stack.extend(v.owner.inputs)
+                more = [u for u in v.owner.inputs if u not in seen]
+                seen.update(more)
+                stack.extend(more)
         return found
 
     def _awaited(self, step: Step) -> list[Variable]:

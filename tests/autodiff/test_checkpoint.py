@@ -70,6 +70,10 @@ def test_a_chain_of_layers_needs_the_memory_of_its_segments() -> None:
     # What it costs: each layer but the last segment's last is computed once more, a product and a kernel.
     extra = len(recomputed.program.steps) - len(stored.program.steps)
     assert 2 * (LAYERS - 6) <= extra <= 2 * LAYERS
+    # A step of training has three products for each layer; recomputing makes it four, less what is not needed again.
+    flops = [fn.cost.flops for fn in (stored, recomputed)]
+    assert all(isinstance(n, int) for n in flops)
+    assert 1.2 < int(str(flops[1])) / int(str(flops[0])) < 1.35
 
 
 def test_nested_checkpoints_need_less_and_compute_more() -> None:
