@@ -129,12 +129,12 @@ def test_code_of_the_users_own_can_be_interrupted() -> None:
     x, n = sg.vector("x"), sg.shared(0, "n")
     stop = True
 
-    def own(a: Any) -> Any:
+    def stopped(a: Any) -> Any:
         if stop:
             raise KeyboardInterrupt
         return a
 
-    f = sg.function([x], sg.custom_op(own)(x) + 1, updates={n: n + 1})
+    f = sg.function([x], sg.custom_op(stopped)(x) + 1, updates={n: n + 1})
     with pytest.raises(KeyboardInterrupt):
         f(np.zeros(2))
     assert n.get_value() == 0
