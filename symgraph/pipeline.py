@@ -28,6 +28,7 @@ from symgraph.passes.unstack import unstack
 from symgraph.rewrite.canonicalize import CANONICALIZE, EXACT, SPELLINGS
 from symgraph.rewrite.products import products_of
 from symgraph.rewrite.stabilize import STABILIZE
+from symgraph.runtime.progress import note
 
 
 class Pass(NamedTuple):
@@ -199,6 +200,7 @@ def _run(
     records: list[PassRecord] = []
     for p in GRAPH_PASSES:
         context.fired, context.log = Counter(), []
+        note(p.name)
         start = time.perf_counter()
         made = p.run(graph, context)
         seconds = time.perf_counter() - start

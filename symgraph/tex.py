@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from symgraph import source
 from symgraph.errors import FormatError
@@ -60,7 +60,7 @@ def type_latex(t: TensorType) -> str:
     return rf"\in \mathtt{{{t.dtype.name}}}{sizes}"
 
 
-_MARK = re.compile("\ue000(\\d+)\ue001")
+_MARK = re.compile("\ue000(\\d+)\ue001(?:_\\{([^{}]*)\\})?")  # a letter, and its index
 
 
 class _Writer:
@@ -92,7 +92,7 @@ class _Writer:
         number_of = {k: i for i, k in enumerate(order, 1)}
 
         def numbered(text: str) -> str:
-            return _MARK.sub(lambda m: f"{letter}_{{{number_of[int(m[1])]}}}", text)
+            return _MARK.sub(lambda m: f"{letter}_{{{number_of[int(m[1])]}{',' + m[2] if m[2] else ''}}}", text)
 
         shown = order if len(order) < lines else order[: max(0, lines - 2)]
         rows = [f"{left} &= {root}" if left else f"& {root}"]
@@ -177,6 +177,12 @@ class _Writer:
                 return NOTATION[owner.op.name](owner, [self._at(owner.inputs[0], letters)])
             if owner.op.name == "broadcast":
                 return self._at(owner.inputs[0], [letters[a] for a in owner.op.axes])  # type: ignore[attr-defined]
+            if owner.op.name == "reshape" and _silent(owner):
+                named = iter([c for c, n in zip(letters, v.type.shape, strict=True) if n != 1])
+                inner = [next(named) if n != 1 else "0" for n in owner.inputs[0].type.shape]
+                return self._at(owner.inputs[0], inner)
+            if owner.op.name == "gather":
+                return self._gathered(owner, letters)
             if isinstance(owner.op, Elementwise) or owner.op.name == "accumulate":
                 args = [self._at(a, letters) for a in owner.inputs]
                 return replace(NOTATION.get(owner.op.name, unknown)(owner, args), ndim=0)
@@ -186,6 +192,18 @@ class _Writer:
         if isinstance(v, Constant) and x.number is not None:
             return x
         return subscript(x, "".join(letters) if all(len(c) == 1 for c in letters) else ",".join(letters))
+
+    def _gathered(self, node: Apply, letters: Sequence[str]) -> Tex:
+        """``x`` at indices that are looked up: ``p_{i,y_i}``."""
+        op: Any = node.op
+        at = dict(zip(op.out, letters, strict=True))
+        places = []
+        for entry in op.x_axes:
+            if entry >= 0:
+                places.append(at[entry])
+            else:
+                places.append(self._at(node.inputs[-entry], [at[k] for k in op.index_axes[-1 - entry]]).text)
+        return subscript(self._operand(node.inputs[0], None), ",".join(places))
 
     def _order(self, text: str) -> list[int]:
         """The numbers of letters in the order in which they are met, from the first line down."""
@@ -246,7 +264,7 @@ def _uses(graph: Graph) -> dict[Variable, int]:
 
 def _silent(node: Apply) -> bool:
     """Whether elementwise users of a node see through it: it only repeats along axes, or adds axes of size 1."""
-    if node.op.name in ("broadcast", "positive", "assert_shape"):
+    if node.op.name in ("broadcast", "positive", "assert_shape") or _has_stated_derivative(node):
         return True
     if node.op.name == "cast":
         a, b = node.inputs[0].type.dtype.kind, node.outputs[0].type.dtype.kind
@@ -255,6 +273,13 @@ def _silent(node: Apply) -> bool:
         x, y = node.inputs[0].type.shape, node.outputs[0].type.shape
         return [n for n in x if n != 1] == [n for n in y if n != 1]
     return False
+
+
+def _has_stated_derivative(node: Apply) -> bool:
+    """Whether a node only attaches a derivative to its first operand."""
+    from symgraph.autodiff.custom import Custom
+
+    return isinstance(node.op, Custom) and len(node.outputs) == 1 and node.outputs[0].type == node.inputs[0].type
 
 
 def _core(v: Variable) -> Variable:

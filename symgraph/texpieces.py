@@ -135,7 +135,10 @@ def shape(sizes: Sequence[Size]) -> str:
 def subscript(x: Tex, index: str) -> Tex:
     """``x`` at an index; an index that is there already goes before it."""
     found = re.fullmatch(r"(.*[^\\])_\{([^{}]*)\}", x.text) if x.binds == ATOM else None
-    text = f"{found[1]}_{{{found[2]},{index}}}" if found else f"{x.within(ATOM)}_{{{index}}}"
+    inner = x.within(ATOM)
+    if re.search(r"[^\\]_\{.*\}$", inner):
+        inner = f"{{{inner}}}"  # TeX takes one subscript
+    text = f"{found[1]}_{{{found[2]},{index}}}" if found else f"{inner}_{{{index}}}"
     return Tex(text, ATOM, x.size + 1)
 
 
