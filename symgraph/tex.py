@@ -290,27 +290,26 @@ def _core(v: Variable) -> Variable:
 
 def _is_row(v: Variable, user: Apply) -> bool:
     """Whether ``v`` is a vector that lies along the columns of a matrix which no operand of ``user`` is by itself."""
-    if user.outputs[0].type.ndim != 2 or _core(v).type.ndim != 1:
+    core = _core(v)
+    if not isinstance(user.op, Elementwise) or v.type.ndim != 2 or core.type.ndim != 1:
         return False
     if any(_core(x).type.ndim > 1 for x in user.inputs):
         return False  # a matrix and a vector: x W + b
-    place: int | None = None
-    while v is not _core(v) and v.owner is not None:
-        if place is None:
-            place = 1
-        if v.owner.op.name == "broadcast":
-            place = v.owner.op.axes.index(place) if place in v.owner.op.axes else None  # type: ignore[attr-defined]
-            if place is None:
+    place = 1  # of the axis of v that the vector may lie along
+    while v is not core and v.owner is not None:
+        (inner, *_), op = v.owner.inputs, v.owner.op
+        if op.name == "broadcast":
+            axes: tuple[int, ...] = op.axes  # type: ignore[attr-defined]
+            if place not in axes:
                 return False
-        elif v.owner.op.name == "reshape":
-            shape_ = v.type.shape
-            if shape_[place] == 1:
+            place = axes.index(place)
+        elif op.name == "reshape":  # of axes of size 1 only
+            if v.type.shape[place] == 1:
                 return False
-            place = [k for k, n in enumerate(shape_) if n != 1].index(place)
-            inner = v.owner.inputs[0].type.shape
-            place = [k for k, n in enumerate(inner) if n != 1][place]
-        v = v.owner.inputs[0]
-    return place is not None
+            rank = sum(n != 1 for n in v.type.shape[:place])
+            place = [k for k, n in enumerate(inner.type.shape) if n != 1][rank]
+        v = inner
+    return True
 
 
 def _is_square(operands: Sequence[Variable], op: str) -> bool:

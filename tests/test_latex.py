@@ -20,6 +20,7 @@ from symgraph.graph import Variable
 from symgraph.notation import NOTATION
 from symgraph.op import apply_node
 from symgraph.testing.checks import samples_of, variables_for
+from symgraph.testing.programs import random_program
 from symgraph.texpieces import name, number
 
 x, y = sg.vector("x", shape="n"), sg.vector("y", shape="n")
@@ -193,6 +194,9 @@ def everything() -> dict[str, str]:
                 found[f"{op_name} {k} {j}"] = sg.latex(out)
     for k, (make, _) in enumerate(FORMULAS):
         found[f"formula {k}"] = make()._repr_latex_().strip("$")
+    for seed in range(40):
+        for j, out in enumerate(random_program(np.random.default_rng(seed)).outputs):
+            found[f"program {seed} {j}"] = sg.latex(out)
     V = sg.matrix("V", shape=(3, 4))
     q = sg.log_softmax(sg.tanh(X @ V))
     loss = -sg.mean(sg.take_along_axis(q, at[:, None], axis=1))
