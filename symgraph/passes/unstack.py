@@ -14,9 +14,10 @@ import numpy as np
 from symgraph import source
 from symgraph.graph import Apply, Graph, Variable, interning
 from symgraph.op import Op, apply
+from symgraph.ops.create import full
 from symgraph.ops.elementwise import Accumulate, Cast, Elementwise, add, maximum, minimum, multiply
 from symgraph.ops.reduce import Max, Min, Prod, Sum
-from symgraph.ops.shape import Broadcast, Concatenate, Reshape, Slice
+from symgraph.ops.shape import Broadcast, Concatenate, Reshape, Slice, Unslice
 from symgraph.passes import Context
 from symgraph.passes.decompose import AFTERWARDS
 from symgraph.passes.rules import apply_rules
@@ -51,10 +52,10 @@ def unstack(graph: Graph, context: Context) -> Graph:
         out = node.outputs[0]
         with interning(context.interner), source.attributed_to(node.sources):
             if out in stacks and out not in kept:
-                if not isinstance(node.op, Concatenate):
+                if _pointwise(node):
                     parts[out] = _apart(node, stacks[out], parts, new)
                     continue
-                parts[out] = [_dropped(new.get(v, v), stacks[out].axis) for v in node.inputs]
+                parts[out] = _given(node, stacks[out], new)
             made = _taken(node, stacks, parts)
             if made is not None:
                 new[out] = made
@@ -71,7 +72,7 @@ def unstack(graph: Graph, context: Context) -> Graph:
 
 
 def _stacks(graph: Graph) -> dict[Variable, _Stack]:
-    """Concatenations of parts of size 1, and what is computed from them element by element."""
+    """Concatenations of parts of size 1, one such part among zeros, and what is computed element by element."""
     found: dict[Variable, _Stack] = {}
     for node in graph.nodes:
         out = node.outputs[0]
@@ -79,11 +80,27 @@ def _stacks(graph: Graph) -> dict[Variable, _Stack]:
             axis = node.op.axis
             if 1 < len(node.inputs) <= LONGEST and all(v.type.shape[axis] == 1 for v in node.inputs):
                 found[out] = _Stack(axis, len(node.inputs))
+        elif isinstance(node.op, Unslice):
+            stack = _among_zeros(node.op, node.inputs[0])
+            if stack is not None:
+                found[out] = stack
         elif _pointwise(node):
             of = {found[v] for v in node.inputs if v in found}
             if len(of) == 1 and all(v in found or _repeats(v, next(iter(of)).axis) for v in node.inputs):
                 (found[out],) = of
     return found
+
+
+def _among_zeros(op: Unslice, x: Variable) -> _Stack | None:
+    """The stack that a derivative of a slice is: ``x`` in one place, and zeros."""
+    axes = [a for a, (n, m) in enumerate(zip(op.shape, x.type.shape, strict=True)) if n != m]
+    if len(axes) != 1 or x.type.shape[axes[0]] != 1:
+        return None
+    count, start = op.shape[axes[0]], op.starts[axes[0]]
+    others = all(s == 0 for a, s in enumerate(op.starts) if a != axes[0])
+    if not isinstance(count, int) or not 1 < count <= LONGEST or not isinstance(start, int) or not others:
+        return None
+    return _Stack(axes[0], count) if all(step == 1 for a, step in enumerate(op.steps) if a != axes[0]) else None
 
 
 def _pointwise(node: Apply) -> bool:
@@ -107,7 +124,7 @@ def _whole(graph: Graph, stacks: dict[Variable, _Stack]) -> set[Variable]:
     while waiting:
         v = waiting.pop()
         # The parts of a concatenation are there in any case; what is wanted whole is it alone.
-        if v in kept or v.owner is None or isinstance(v.owner.op, Concatenate):
+        if v in kept or v.owner is None or not _pointwise(v.owner):
             continue
         kept.add(v)
         waiting.extend(u for u in v.owner.inputs if u in stacks)
@@ -123,6 +140,16 @@ def _needs(node: Apply, v: Variable, stacks: dict[Variable, _Stack]) -> bool:
 
 
 # -- their parts -------------------------------------------------------------------------------------------------------
+
+
+def _given(node: Apply, stack: _Stack, new: dict[Variable, Variable]) -> list[Variable]:
+    """The parts that a stack is put together from."""
+    found = [_dropped(new.get(v, v), stack.axis) for v in node.inputs]
+    if isinstance(node.op, Concatenate):
+        return found
+    assert isinstance(node.op, Unslice)
+    zero = full(found[0].type.shape, 0, found[0].type.dtype)
+    return [found[0] if k == node.op.starts[stack.axis] else zero for k in range(stack.parts)]
 
 
 def _apart(

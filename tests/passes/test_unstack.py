@@ -58,6 +58,28 @@ def test_derivatives_of_any_order_are_one_kernel() -> None:
         assert f.cost.kernels == 1
 
 
+def test_derivatives_by_repeated_grad_are_one_kernel_too() -> None:
+    given = inputs()
+    y = sg.logsumexp(sg.stack(given, axis=0), axis=0)
+    for _ in range(3):
+        y = sg.grad(sg.sum(y * sg.arange(given[0].shape[0])), given[1])
+    f = sg.function(given, y)
+    assert f.cost.kernels == 1
+    at = np.random.default_rng(0).normal(size=(3, 50))
+    (want,) = interpret([y], dict(zip(given, at, strict=True)))
+    np.testing.assert_allclose(f(*at), want, rtol=1e-12)
+
+
+@pytest.mark.parametrize("k", [0, 2])
+def test_a_part_among_zeros_is_a_stack(k: int) -> None:
+    x, c = sg.matrix("x", shape=("n", 3)), sg.vector("c", shape="n")
+    among = sg.grad(sg.sum(x[:, k] * c), x)  # zeros but in one column
+    made, ops = optimized([c], sg.sum(sg.cos(among) * sg.expand_dims(c, 1), axis=1))
+    assert "unslice" not in ops
+    (got,) = interpret(made, {made.inputs[0]: AT[0]})
+    np.testing.assert_allclose(got, (2 + np.cos(AT[0])) * AT[0], rtol=1e-14)
+
+
 def test_what_is_wanted_whole_stays() -> None:
     given = inputs()
     s = sg.exp(sg.stack(given, axis=1))
