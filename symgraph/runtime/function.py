@@ -8,7 +8,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -231,7 +230,8 @@ class Function:
                 given = dict(zip(self.inputs, arrays, strict=True))
                 look = NonFinite(self._label, {**given, **{s: s._value for s in self.shared}}) if self._watch else None
                 values = interpret(self.graph, given, look)
-                set_all(self.updates, "spare", repeat(None))
+                for s in self.updates:
+                    s.spare = None
                 set_all(self.updates, "_value", values[len(self.outputs) :])
             return self._returned(values[: len(self.outputs)])
         if self._entry is not None:
@@ -255,7 +255,8 @@ class Function:
             # Only now, when all has succeeded, do the new values become the state.
             old = [s._value for s in self.updates]
             set_all(self.updates, "_value", spares)
-            set_all(self.updates, "spare", old)
+            for s, value in zip(self.updates, old, strict=True):
+                s.spare = value
         return self._returned(out)
 
     def _locked(self) -> ExitStack:
