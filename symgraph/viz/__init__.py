@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
 from symgraph import source
@@ -39,7 +38,11 @@ def picture(
 ) -> Picture:
     """The data that is drawn. Raises :class:`~symgraph.errors.PictureError` for what is no graph, and
     :class:`~symgraph.errors.FormatError` for a level or a group that does not exist."""
-    full = Subject(x, title).stage(level).picture
+    return _shown(Subject(x, title), level, collapse, expand)
+
+
+def _shown(subject: Subject, level: str, collapse: bool | None, expand: Sequence[str]) -> Picture:
+    full = subject.stage(level).picture
     if collapse or (collapse is None and len(full.nodes) > FEW) or expand:
         return closed(full, _opened(full, expand))
     return full
@@ -95,14 +98,21 @@ def svg(
         from symgraph.viz.memory import draw_timeline
 
         return _written(draw_timeline(timeline(x, sizes, title)), path)
-    drawn = picture(x, level, collapse, expand, title)
-    if len(drawn.nodes) > MOST:
+    subject = Subject(x, title)
+    if collapse is False:  # at least as many boxes: what is refused is not built first
+        _drawable(len(subject.graph.nodes) if level == "written" else 0)
+    drawn = _shown(subject, level, collapse, expand)
+    _drawable(len(drawn.nodes))
+    return _written(draw(drawn, engine), path)
+
+
+def _drawable(boxes: int) -> None:
+    if boxes > MOST:
         raise PictureError(
-            f"svg: {len(drawn.nodes):,} boxes are more than a picture can show ({MOST:,}). Collapse: name parts with "
-            "sg.scope, and leave collapse=None or True; or export with dot, graphml or json, which have no limit  "
+            f"svg: {boxes:,} boxes are more than a picture can show ({MOST:,}). Collapse: name parts with sg.scope and "
+            "leave collapse=None or True; or export with dot, graphml or json, which have no limit  "
             f"{source.show(source.current())}"
         )
-    return _written(draw(drawn, engine), path)
 
 
 def dot(x: Drawable, path: str | os.PathLike[str] | None = None, **options: Any) -> str:
@@ -134,17 +144,13 @@ def text(x: Drawable, path: str | os.PathLike[str] | None = None, **options: Any
 
 
 def html(x: Drawable, path: str | os.PathLike[str] | None = None, **options: Any) -> str:
-    """The interactive viewer as one HTML file, which needs no network."""
-    try:
-        page = import_module("symgraph.viz.html")
-    except ImportError as error:
-        raise FormatError("html: the viewer is not part of this installation") from error
-    globals()["html"] = _html  # importing a module binds its name in the package: to the module
-    made: str = page.html(x, **options)
-    return _written(made, path)
+    """The interactive viewer of all stages as one HTML file, which needs no network.
 
+    The options are those of :func:`symgraph.viz.viewer.html`.
+    """
+    from symgraph.viz.viewer import html as page
 
-_html = html
+    return _written(page(x, **options), path)
 
 
 def _picture(what: str, x: Drawable, options: Mapping[str, Any]) -> Picture:

@@ -12,6 +12,7 @@ from symgraph import source
 from symgraph.errors import FormatError, PictureError
 from symgraph.graph import Apply, Constant, Graph, SharedVariable, Variable, leaves
 from symgraph.printing import _Printer as Printer
+from symgraph.types import TensorType
 from symgraph.viz.groups import grouped
 from symgraph.viz.identity import Identity
 from symgraph.viz.labels import op_label, short
@@ -103,7 +104,7 @@ class Subject:
 
     @cached_property
     def _written(self) -> Stage:
-        picture = self._drawer.picture(self.graph, self.title, "written", _costs(self.graph))
+        picture = self._drawer.picture(self.graph, self.title, "written", node_costs(self.graph))
         return Stage("written", "The graph as it was written.", picture)
 
     @cached_property
@@ -131,13 +132,26 @@ def leaves_of(outputs: Sequence[Variable]) -> list[Variable]:
     return [v for v in leaves(outputs) if not isinstance(v, Constant)]
 
 
-def _costs(graph: Graph) -> dict[Apply, tuple[str, str]]:
-    """FLOPs and bytes of each node, for a graph that is not large."""
+def node_costs(graph: Graph) -> dict[Apply, tuple[str, str]]:
+    """Work (in units of one addition) and bytes of each node by itself, for a graph that is not large."""
     if len(graph.nodes) > COSTS:
         return {}
     from symgraph.runtime.cost import graph_cost
 
-    return {c.node: (str(c.work), str(c.bytes)) for c in graph_cost(graph).nodes}
+    known: dict[Any, tuple[str, str]] = {}
+    out: dict[Apply, tuple[str, str]] = {}
+    for node in graph.nodes:
+        places = {v: k for k, v in enumerate(node.inputs)}
+        key = (node.op, *[(v.type, places[v], type(v)) for v in node.inputs])
+        if key not in known:
+            given = [v for v in dict.fromkeys(node.inputs) if not isinstance(v, Constant)]
+            try:
+                total = graph_cost(Graph(given, node.outputs))
+                known[key] = (str(total.work), str(total.bytes))
+            except NotImplementedError:  # an op that is run by NumPy, or by nothing
+                known[key] = ("", "")
+        out[node] = known[key]
+    return out
 
 
 def _compared(
@@ -235,7 +249,7 @@ class GraphDrawer:
                 copy = drawn[ids[node]] = drawn.get(ids[node], -1) + 1
                 make.op(node, f"{ids[node]}.{copy}" if copy else ids[node], group)
                 if node in zeros:
-                    type = make.printer.type(node.outputs[0].type)
+                    type = make.type(node.outputs[0].type)
                     make.edges.append(Edge(zeros[node], make.nodes[-1].id, 0, len(node.inputs), type))
             stored = set(step_writes(s))
             for v, place in outside.items():  # what the kernel does not store, nobody else sees
@@ -259,10 +273,24 @@ class _Maker:
         self.identity = identity
         self.costs = costs
         self.printer = Printer(False, False)
+        self.types: dict[TensorType, str] = {}
+        self.texts: dict[source.Sources, tuple[str, ...]] = {}
         self.nodes: list[Node] = []
         self.edges: list[Edge] = []
         self.places: dict[Variable, tuple[str, int]] = {}
         self.origins: dict[str, source.Origin] = {}
+
+    def type(self, type: TensorType) -> str:
+        found = self.types.get(type)
+        if found is None:
+            found = self.types[type] = self.printer.type(type)
+        return found
+
+    def lines(self, sources: source.Sources) -> tuple[str, ...]:
+        found = self.texts.get(sources)
+        if found is None:
+            found = self.texts[sources] = _lines(sources)
+        return found
 
     def leaf(self, v: Variable, given: bool = False, group: str = "") -> tuple[str, int]:
         found = self.places.get(v)
@@ -275,8 +303,8 @@ class _Maker:
         elif isinstance(v, Constant) and not given:
             value = short(self.printer.array(v.data), 24)
             kind, label, detail = "constant", v.name or value, value if v.name else ""
-        type = self.printer.type(v.type)
-        lines = () if kind == "constant" else _lines(v.sources)
+        type = self.type(v.type)
+        lines = () if kind == "constant" else self.lines(v.sources)
         number = self.identity.numbers.get(v, -1)
         self.nodes.append(
             Node(place[0], kind, label, detail, number, types=(type,), lines=lines, group=group)  # type: ignore[arg-type]
@@ -293,24 +321,24 @@ class _Maker:
         if name:
             detail = f"{name} = {detail}" if detail else f"→ {name}"
         work, traffic = self.costs.get(node, ("", ""))
-        types = tuple(self.printer.type(v.type) for v in node.outputs)
+        types = tuple(self.type(v.type) for v in node.outputs)
         number = self.identity.numbers.get(node.outputs[0], -1)
         made = Node(
-            id, "op", label, detail, number, text, types, _lines(node.sources), node.origin.order,
+            id, "op", label, detail, number, text, types, self.lines(node.sources), node.origin.order,
             self.identity.provenance(node), group, work, traffic,
         )  # fmt: skip
         self.nodes.append(made)
         self.origins[id] = node.origin
         for port, v in enumerate(node.inputs):
             at, k = self.places[v]
-            self.edges.append(Edge(at, id, k, port, self.printer.type(v.type)))
+            self.edges.append(Edge(at, id, k, port, self.type(v.type)))
         for port, v in enumerate(node.outputs):
             self.places[v] = (id, port)
 
     def outputs(self, outputs: Sequence[Variable]) -> None:
         for k, v in enumerate(outputs):
             at, port = self.places[v] if v in self.places else self.leaf(v)
-            type = self.printer.type(v.type)
+            type = self.type(v.type)
             name = v.name if v.owner is not None and v.name else f"output {k}" if len(outputs) > 1 else "output"
             self.nodes.append(Node(f"out{k}", "output", name, types=(type,), order=v.origin.order))
             self.edges.append(Edge(at, f"out{k}", port, 0, type))

@@ -58,7 +58,7 @@ def grouped(
             home.pop(e.source, None)
             if e.target in home and known[e.target].kind != "output":
                 home[e.source] = home[e.target]
-    return [replace(n, group=home.get(n.id, n.group)) for n in nodes], list(kept.values())
+    return [replace(n, group=home[n.id]) if n.id in home else n for n in nodes], list(kept.values())
 
 
 def _scope(origin: Origin, groups: dict[str, Group]) -> str:

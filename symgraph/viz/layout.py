@@ -1,4 +1,4 @@
-"""Where boxes go: from sizes, edges and groups to positions, by ``graphlay`` where it is installed, else by own code.
+"""Where boxes go: from sizes, edges and groups to positions, by ``graphlay`` where it is installed, or by own code.
 
 The built-in layout: longest-path layers, within them an order by barycenters, and positions that are nearest to the
 neighbours' for that order (pool adjacent violators, Ayer et al. 1955). Groups are laid out from the inside out, each as
@@ -21,6 +21,8 @@ Point: TypeAlias = tuple[float, float]
 
 LAYER_GAP, NODE_GAP = 30.0, 22.0
 PADDING, HEADER = 14.0, 18.0  # of groups
+MANY = 120
+"""Boxes up to which graphlay is quick on graphs with edges over many layers, as from a forward to its adjoint part."""
 
 
 class Box(NamedTuple):
@@ -69,17 +71,20 @@ def layout(
         boxes: with distinct ids.
         edges: in any order, several between the same boxes too, and from a box to itself.
         frames: the groups that boxes are in; one that is empty is left out.
-        engine: ``"graphlay"``, ``"builtin"``, or ``"auto"``: the first where it is installed.
+        engine: ``"graphlay"``, ``"builtin"``, or ``"auto"``: the first where it is installed and quick.
     """
     if engine not in ("auto", "graphlay", "builtin"):
         raise FormatError(f"engine: {engine!r} is not among auto, graphlay, builtin")
     used = _used(boxes, frames)
     if not boxes:
         return Layout()
-    if engine == "graphlay" or (engine == "auto" and find_spec("graphlay") is not None):
+    if engine == "graphlay" or (
+        engine == "auto" and len(boxes) <= MANY and len(edges) <= 2 * MANY and find_spec("graphlay") is not None
+    ):
         found = _graphlay(boxes, edges, used)
     else:
         found = _builtin(boxes, edges, used)
+    found.boxes = {b.id: found.boxes[b.id] for b in boxes}
     return _at_origin(found)
 
 
