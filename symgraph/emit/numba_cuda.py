@@ -3,6 +3,7 @@
 ::
 
     ptx(source, name, params, cc=(9, 0)) -> str        PTX for a compute capability
+    ptx_of_each(source, name, params, ccs) -> dict     PTX for several
     python_kernel(source, name) -> function            the kernel as Numba's simulator runs it
     simulated() -> bool                                whether the simulator runs the kernels of this process
     vocabulary() -> Mapping[str, object]               the names that kernels may use
@@ -73,6 +74,16 @@ def signature(params: Sequence[Param]) -> tuple[Any, ...]:
 
 def ptx(source: str, name: str, params: Sequence[Param], cc: tuple[int, int], fma: bool = False) -> str:
     """Return a kernel's PTX for compute capability ``cc``. ``fma``: contract products and sums."""
+    return ptx_of_each(source, name, params, (cc,), fma)[cc]
+
+
+def ptx_of_each(
+    source: str, name: str, params: Sequence[Param], ccs: Sequence[tuple[int, int]], fma: bool = False
+) -> dict[tuple[int, int], str]:
+    """Return a kernel's PTX for each of several compute capabilities, from 7.0 on, at the cost of one and a bit.
+
+    What Numba makes for NVVM is the same for all of these, so only NVVM runs once for each.
+    """
     _cuda()
     from numba.core.errors import NumbaError
     from numba.cuda import compiler, types
@@ -89,17 +100,17 @@ def ptx(source: str, name: str, params: Sequence[Param], cc: tuple[int, int], fm
             types.void,
             signature(params),
             nvvm_options={"opt": 3, "fma": int(fma)},
-            cc=cc,
+            cc=ccs[0],
             abi_info={"abi_name": name},
         )
         library = made.library
         kernel = library.get_function(made.fndesc.llvm_func_name)
         library._entry_name = kernel.name
         compiler.kernel_fixup(kernel, False)
-        text: str = library.get_asm_str(cc=cc)
+        texts = {cc: library.get_asm_str(cc=cc) for cc in ccs}
     except (NumbaError, CudaError, SyntaxError, NameError) as error:
         raise KernelError(f"{error}\nin the source\n{source}") from error
-    return text.replace(kernel.name, name)
+    return {cc: text.replace(kernel.name, name) for cc, text in texts.items()}
 
 
 @cache

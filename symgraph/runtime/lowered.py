@@ -54,6 +54,11 @@ class LoweredKernel:
 
         return ptx(self.source, self.name, self._kernel.params, cc, fma)
 
+    @property
+    def params(self) -> tuple[ir.Param, ...]:
+        """The parameters, in order."""
+        return tuple(self._kernel.params)
+
     def __repr__(self) -> str:
         return f"<kernel {self.name} for {self.target}>"
 
