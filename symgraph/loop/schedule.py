@@ -19,7 +19,7 @@ An index out of range writes its error code into a word of the launch, and what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -45,7 +45,21 @@ from symgraph.loop.ir import (
     Store,
 )
 from symgraph.loop.lower import BLOCK, Lowered
-from symgraph.types import Dim, Size, product
+from symgraph.loop.nest import (
+    Level,
+    call,
+    expressions,
+    extents,
+    flattened,
+    loads,
+    nest,
+    size_of,
+    slope,
+    sums,
+    walk,
+)
+from symgraph.loop.split import split
+from symgraph.types import Size, product, size_max
 
 LANE = ix.Expr("lane", (), ix.INT, None, frozenset())
 LANES = ix.Expr("lanes", (), ix.INT, None, frozenset())
@@ -85,21 +99,23 @@ class Stage:
     bindings: list[Variable | Size | np.generic | ErrorWord]
     launch: Launch
     checks: list[Apply]
+    workspace: tuple[Variable, ...] = ()  # what it stores for the launches after it alone
 
 
 def deal_out(lowered: Lowered, scatters: bool) -> list[Stage]:
     """The launches that run a kernel, lowered ``flat``, on a GPU. ``scatters``: whether its stores are a scatter's."""
-    return [_Scheduler(lowered).run(scatters)]
+    if scatters:
+        return [_Scheduler(lowered).scatters()]
+    chain, inner = nest(lowered.loops.body, "parallel")
+    parts = split(lowered, rowwise(chain, inner))
+    return [_Scheduler(p.lowered, p.workspace).run(p.rowwise) for p in parts]
 
 
 class _Scheduler:
-    def __init__(self, lowered: Lowered) -> None:
+    def __init__(self, lowered: Lowered, workspace: tuple[Variable, ...] = ()) -> None:
         self.lowered = lowered
-        self.sizes: dict[str, Size] = {
-            p.name: b
-            for p, b in zip(lowered.loops.params, lowered.bindings, strict=True)
-            if p.kind == "size" and isinstance(b, int | Dim)
-        }
+        self.workspace = workspace
+        self.sizes = extents(lowered)
         self.serials: dict[str, int] = {}
         self.scratch: dict[np.dtype[Any], Alloc] = {}
         self.cooperates = False
@@ -111,53 +127,33 @@ class _Scheduler:
         n = self.serials[prefix] = self.serials.get(prefix, -1) + 1
         return ir.name(f"{prefix}{n}", dtype)
 
-    def extent(self, e: ix.Expr) -> Size:
-        """How far a loop runs, as a size."""
-        if e.fn == "const":
-            return int(e.attr)
-        if e.fn == "multiply":
-            return product(self.extent(a) for a in e.args)
-        return self.sizes[str(e.attr)]
+    def extent(self, loop: For) -> Size:
+        """How far a loop runs at most, as a size."""
+        return size_of(loop.stop if loop.total is None else loop.total, self.sizes)
 
     # -- kernels ------------------------------------------------------------------------------------------------------
 
-    def run(self, scatters: bool) -> Stage:
+    def run(self, shared: bool | None = None) -> Stage:
+        """``shared``: whether the lanes of a group share the inner loops, where that is decided already."""
         body = self.lowered.loops.body
-        if scatters:
-            made, launch = self.scatter(body)
-        else:
-            chain, inner = nest(body, "parallel")
-            loops = any(isinstance(s, For) for s in walk(inner))
-            if not chain and not loops:
-                made, launch = body, Launch("one")
-            elif chain and (not loops or not self.rowwise(chain, inner)):
-                made, launch = self.map(body, chain)
-            else:
-                made, launch = self.rows(chain, inner)
-        made = [*self.scratch.values(), *guarded(made)]
+        chain, inner = nest(body, "parallel")
+        loops = any(isinstance(s, For) for s in walk(inner))
+        if not chain and not loops:
+            return self.stage(body, Launch("one"))
+        if chain and (not loops or not (rowwise(chain, inner) if shared is None else shared)):
+            return self.stage(*self.map(chain))
+        return self.stage(*self.rows(chain, inner))
+
+    def stage(self, body: Sequence[Statement], launch: Launch) -> Stage:
+        made = [*self.scratch.values(), *guarded(body)]
         params, bindings = used(self.lowered, made)
-        return Stage(LoopKernel(params, made), bindings, launch, self.lowered.checks)
+        return Stage(LoopKernel(params, made), bindings, launch, self.lowered.checks, self.workspace)
 
-    def rowwise(self, chain: Sequence[Level], inner: Sequence[Statement]) -> bool:
-        """Whether inner loops step through memory one by one more often than the last of the common loops does."""
-        if any(isinstance(s, For) and s.kind == "parallel" for s in inner):
-            return True
-        lets = {s.name: s.value for s in walk([*(s for c in chain for s in c.before), *inner]) if isinstance(s, Let)}
-        votes = 0
-        for top in inner:
-            if not isinstance(top, For):
-                continue
-            last = [s.index for s in walk([top]) if isinstance(s, For)][-1]
-            for e in loads([top]):
-                along, across = (slope(e.args[0], i, lets) == 1 for i in (last, chain[-1].loop.index))
-                votes += along - across
-        return votes > 0
-
-    def map(self, body: Sequence[Statement], chain: Sequence[Level]) -> tuple[list[Statement], Launch]:
+    def map(self, chain: Sequence[Level]) -> tuple[list[Statement], Launch]:
         *outer, last = chain
         inside = [compensated(s, self) if isinstance(s, For) else [s] for s in last.loop.body]
         leaf = [s for group in inside for s in group]
-        along = self.extent(last.loop.stop)
+        along = self.extent(last.loop)
         if not outer:
             loop = For(last.loop.index, last.loop.start, last.loop.stop, "grid", leaf)
             return [*last.before, loop], Launch("grid", 1, along)
@@ -165,50 +161,45 @@ class _Scheduler:
         lane = For(last.loop.index, last.loop.start, last.loop.stop, "lane", leaf)
         row = [s for level in (*levels, last) for s in level.before]
         made = self.flattened([c.loop for c in outer], "group", [*row, lane])
-        rows = product(self.extent(c.loop.stop) for c in outer)
+        rows = product(self.extent(c.loop) for c in outer)
         return [*top.before, made], Launch("groups", rows, along)
 
     def rows(self, chain: Sequence[Level], inner: Sequence[Statement]) -> tuple[list[Statement], Launch]:
         row = self.shared(inner)
-        lanes = product([]) if not self.widest else max_size(self.widest)
+        lanes: Size = 1
+        for extent in self.widest:
+            lanes = size_max(lanes, extent)
         if not chain:
             return row, Launch("groups", 1, lanes, self.cooperates)
         before = [s for level in chain[1:] for s in level.before]
         loop = self.flattened([c.loop for c in chain], "group", [*before, *row])
-        rows = product(self.extent(c.loop.stop) for c in chain)
+        rows = product(self.extent(c.loop) for c in chain)
         return [*chain[0].before, loop], Launch("groups", rows, lanes, self.cooperates)
 
-    def scatter(self, body: Sequence[Statement]) -> tuple[list[Statement], Launch]:
+    def scatters(self) -> Stage:
+        """Stores at computed places: each thread has some of them."""
+        body = self.lowered.loops.body
         chain, inner = nest(body, None)
         added = [s for s in walk(body) if isinstance(s, Atomic)]
         if any(s.value.dtype.kind == "b" for s in added):
             # Whoever stores true first: the others store the same.
-            for level in chain[-1:]:
-                level.loop.body[:] = [_raised(s) for s in inner]
+            inner = [_raised(s) for s in inner]
         elif any(s.value.dtype.name not in ATOMIC for s in added):
-            return in_order(body), Launch("one")
+            return self.stage(in_order(body), Launch("one"))
         if not chain:
-            return list(body), Launch("one")
+            return self.stage(inner, Launch("one"))
         loops = [c.loop for c in chain]
         before = [s for level in chain[1:] for s in level.before]
-        made = self.flattened(loops, "grid", [*before, *loops[-1].body])
-        return [*chain[0].before, made], Launch("grid", 1, product(self.extent(s.stop) for s in loops))
+        made = self.flattened(loops, "grid", [*before, *inner])
+        launch = Launch("grid", 1, product(self.extent(s) for s in loops))
+        return self.stage([*chain[0].before, made], launch)
 
     # -- loops over rows, and loops within a row ----------------------------------------------------------------------
 
     def flattened(self, loops: Sequence[For], kind: Any, body: Sequence[Statement]) -> For:
         """One loop over all that ``loops`` run over together; ``body`` uses their indices."""
-        if len(loops) == 1:
-            return For(loops[0].index, loops[0].start, loops[0].stop, kind, list(body))
-        index = self.fresh({"group": "r", "lane": "l", "grid": "q"}[kind])
-        lets: list[Statement] = []
-        inner: ix.Expr | None = None
-        for loop in reversed(loops):
-            at = index if inner is None else call("floor_divide", index, inner)
-            lets.append(Let(loop.index, at if loop is loops[0] else call("remainder", at, loop.stop)))
-            inner = loop.stop if inner is None else call("multiply", loop.stop, inner)
-        assert inner is not None
-        return For(str(index.attr), ix.size_value(0), inner, kind, [*reversed(lets), *body])
+        prefix = {"group": "r", "lane": "l", "grid": "q"}[kind]
+        return flattened(loops, "" if len(loops) == 1 else str(self.fresh(prefix).attr), kind, body)
 
     def shared(self, body: Sequence[Statement]) -> list[Statement]:
         """What the lanes of a group do for a row: inner loops are dealt out to them."""
@@ -240,14 +231,13 @@ class _Scheduler:
         chain, inner = nest([s], s.kind if s.kind == "parallel" else None)
         loops = [c.loop for c in chain]
         before = [t for level in chain[1:] for t in level.before]
-        declared = {t.name for t in walk([s]) if isinstance(t, Declare)}
-        sums = {t.name: t for t in walk([s]) if isinstance(t, Assign) and t.name not in declared}
+        added = sums(s)
         loop = self.flattened(loops, "lane", [*before, *inner])
-        self.widest.append(self.extent(loop.stop))
-        out: list[Statement] = list(compensated(loop, self)) if sums else [loop]
-        for name, t in sums.items():
+        self.widest.append(self.extent(loop))
+        out: list[Statement] = list(compensated(loop, self)) if added else [loop]
+        for name, value in added.items():
             self.cooperates = True
-            out.append(Combine(name, t.value.fn, t.value.dtype, self.words(t.value.dtype).name))
+            out.append(Combine(name, value.fn, value.dtype, self.words(value.dtype).name))
         return out
 
     def words(self, dtype: np.dtype[Any]) -> Alloc:
@@ -258,85 +248,20 @@ class _Scheduler:
         return self.scratch[held]
 
 
-def max_size(sizes: Iterable[Size]) -> Size:
-    """The largest of several sizes."""
-    from symgraph.types import size_max
-
-    out: Size = 1
-    for s in sizes:
-        out = size_max(out, s)
-    return out
-
-
-# -- statements --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(eq=False)
-class Level:
-    """A loop of a nest, and the statements before it."""
-
-    before: list[Statement]
-    loop: For
-
-
-def nest(body: Sequence[Statement], kind: str | None) -> tuple[list[Level], list[Statement]]:
-    """The loops of ``kind`` around each other with only definitions in between, and what the last one contains."""
-    chain: list[Level] = []
-    while body and isinstance(body[-1], For) and (kind is None or body[-1].kind == kind):
-        before = list(body[:-1])
-        if any(not isinstance(s, Let | Check) for s in before):
-            break
-        chain.append(Level(before, body[-1]))
-        body = body[-1].body
-    return chain, list(body)
-
-
-def walk(body: Iterable[Statement]) -> Iterator[Statement]:
-    """All statements, outer before inner."""
-    return ir.walk(list(body))
-
-
-def values(s: Statement) -> list[ix.Expr]:
-    """The expressions of one statement, without those of the statements in it."""
-    if isinstance(s, For):
-        return [s.start, s.stop]
-    if isinstance(s, Store | Atomic):
-        return [s.at, s.value]
-    if isinstance(s, If | Check):
-        return [s.condition]
-    return [s.value] if isinstance(s, Let | Declare | Assign) else []
-
-
-def expressions(body: Iterable[Statement]) -> Iterator[ix.Expr]:
-    """Every expression in ``body``, with all that are in it."""
-    stack = [e for s in walk(body) for e in values(s)]
-    while stack:
-        e = stack.pop()
-        yield e
-        stack.extend(e.args)
-
-
-def loads(body: Iterable[Statement]) -> Iterator[ix.Expr]:
-    """The loads in ``body``."""
-    return (e for e in expressions(body) if e.fn == "load")
-
-
-def slope(e: ix.Expr, index: str, lets: Mapping[str, ix.Expr]) -> int | None:
-    """By how much ``e`` grows with ``index``; ``None`` where that is not known to be 0 or 1."""
-    if e.fn == "name":
-        name = str(e.attr)
-        return 1 if name == index else slope(lets[name], index, lets) if name in lets else 0
-    parts = [slope(a, index, lets) for a in e.args]
-    if all(p == 0 for p in parts):
-        return 0
-    if e.fn == "add" and sorted(map(str, parts)) == ["0", "1"]:
-        return 1
-    return None
-
-
-def call(fn: str, *args: ix.Expr, dtype: np.dtype[Any] = ix.INT) -> ix.Expr:
-    """A scalar function of values in registers."""
-    return ix.Expr(fn, args, dtype, None, frozenset())
+def rowwise(chain: Sequence[Level], inner: Sequence[Statement]) -> bool:
+    """Whether inner loops step through memory one by one more often than the last of the common loops does."""
+    if not chain or any(isinstance(s, For) and s.kind == "parallel" for s in inner):
+        return True
+    lets = {s.name: s.value for s in walk([*(s for c in chain for s in c.before), *inner]) if isinstance(s, Let)}
+    votes = 0
+    for top in inner:
+        if not isinstance(top, For):
+            continue
+        last = [s.index for s in walk([top]) if isinstance(s, For)][-1]
+        for e in loads([top]):
+            along, across = (slope(e.args[0], i, lets) == 1 for i in (last, chain[-1].loop.index))
+            votes += along - across
+    return votes > 0
 
 
 def used(lowered: Lowered, body: Sequence[Statement]) -> tuple[list[Param], list[Any]]:
@@ -392,21 +317,20 @@ def compensated(loop: For, names: _Scheduler) -> list[Statement]:
     thread adds up.
     """
     sums = [s for s in loop.body if isinstance(s, Assign) and s.value.fn == "add_reassoc" and s.value.dtype.kind == "f"]
-    extent = names.extent(loop.stop)
+    extent = names.extent(loop)
     if len(sums) != 1 or (isinstance(extent, int) and extent <= BLOCK):
         return [loop]
     (s,) = sums
     dtype = s.value.dtype
     acc, term = s.value.args
     lost, part, total = (names.fresh(prefix, dtype) for prefix in ("lost", "part", "t"))
-    step, block, begin = names.fresh("nstep"), names.fresh("b"), names.fresh("begin")
+    step, block, begin, end = (names.fresh(prefix) for prefix in ("nstep", "b", "begin", "end"))
     zero = ix.const(0, dtype)
     width: ix.Expr = ix.size_value(BLOCK)
     if loop.kind == "lane":
         width = call("multiply", width, LANES)
     added = Assign(str(part.attr), call("add_reassoc", part, term, dtype=dtype))
     body = [added if t is s else t for t in loop.body]
-    end = call("minimum", call("add", begin, step), loop.stop)
     bigger = call("greater_equal", *(call("absolute", x, dtype=dtype) for x in (acc, part)), dtype=ix.BOOL)
 
     def add(x: ix.Expr, y: ix.Expr) -> ix.Expr:
@@ -420,7 +344,8 @@ def compensated(loop: For, names: _Scheduler) -> list[Statement]:
     inside: list[Statement] = [
         Declare(str(part.attr), zero),
         Let(str(begin.attr), call("multiply", block, step)),
-        For(loop.index, begin, end, loop.kind, body, loop.stop),
+        Let(str(end.attr), call("minimum", call("add", begin, step), loop.stop)),
+        For(loop.index, begin, end, loop.kind, body, loop.stop if loop.total is None else loop.total),
         Let(str(total.attr), add(acc, part)),
         Assign(str(lost.attr), add(lost, call("where", bigger, one, two, dtype=dtype))),
         Assign(s.name, total),
@@ -433,15 +358,3 @@ def compensated(loop: For, names: _Scheduler) -> list[Statement]:
         For(str(block.attr), ix.size_value(0), blocks, "serial", inside),
         Assign(s.name, call("where", whole, add(acc, lost), acc, dtype=dtype)),
     ]
-
-
-def each(body: Sequence[Statement], change: Callable[[Statement], Statement]) -> list[Statement]:
-    """``body`` with every statement changed, inner ones first."""
-    out: list[Statement] = []
-    for s in body:
-        if isinstance(s, For):
-            s = For(s.index, s.start, s.stop, s.kind, each(s.body, change), s.total)
-        elif isinstance(s, If):
-            s = If(s.condition, each(s.then, change), each(s.otherwise, change))
-        out.append(change(s))
-    return out

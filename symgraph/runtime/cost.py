@@ -353,5 +353,6 @@ def graph_cost(graph: Graph) -> Cost:
 def program_cost(program: Program) -> Cost:
     """The cost of a program's steps; :meth:`Cost.at` takes arrays for the function's inputs, in its order."""
     equations = [(c.got, c.wanted) for c in program.checks if not c.at_least]
-    names = [s.name for s in program.steps]
-    return cost_of([s.step for s in program.steps], names, binder(program.arguments, equations))
+    # On a GPU a step may be several launches, one after the other: it is counted once.
+    steps = {s.step: s for s in program.steps}
+    return cost_of(list(steps), [s.name for s in steps.values()], binder(program.arguments, equations))

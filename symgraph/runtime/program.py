@@ -54,6 +54,7 @@ class ProgramStep:
     host: HostCode | None = None
     loops: LoopKernel | None = None
     launch: Launch | None = None  # on a GPU
+    workspace: tuple[Variable, ...] = ()  # what it stores for later launches of the same step
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,11 @@ def build(
     made = _launches if target == "cuda" else _made
     steps = [made_step for s in schedule(fuse(graph, library=target == "cpu"), outputs) for made_step in made(s)]
     memory = plan_memory([s.step for s in steps], outputs, graph.inputs)
+    for k, s in enumerate(steps):
+        for v in s.workspace:
+            last = max(j for j, t in enumerate(steps) if t.step is s.step)
+            memory.of[v] = Buffer([v], k, last)
+            memory.buffers.append(memory.of[v])
     return Program(
         graph, graph.inputs, tuple(outputs), dict(destinations), steps, memory, list(checks), threads, target
     )
@@ -146,6 +152,7 @@ def _launches(step: Step) -> list[ProgramStep]:
             stage.checks,
             loops=stage.loops,
             launch=stage.launch,
+            workspace=stage.workspace,
         )
         out.append(made)
     return out

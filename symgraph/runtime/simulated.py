@@ -17,7 +17,6 @@ from symgraph.emit.numba_cuda import simulate
 from symgraph.graph import Constant, Variable
 from symgraph.loop.schedule import ErrorWord
 from symgraph.passes.memory import ALIGNMENT, Buffer, assign_offsets
-from symgraph.runtime.interpreter import run_node
 from symgraph.runtime.launch import Limits, dimensions
 from symgraph.runtime.program import Plan, Program, ProgramStep, index_error
 from symgraph.runtime.sizes import Env, bind_sizes, resolve, settle, shape_of
@@ -25,6 +24,31 @@ from symgraph.types import Dim
 
 LIMITS = Limits(threads=4, blocks=2, alone=True)
 """Few threads, and more than one of each kind."""
+
+
+class Elements:
+    """What a pointer to a buffer's elements is in the simulator, which copies arrays: two that are one would part.
+
+    An index that no element has, a negative one among them, is an error.
+    """
+
+    __slots__ = ("array", "label")
+
+    def __init__(self, array: NDArray[Any], label: str) -> None:
+        self.array = array
+        self.label = label
+
+    def __getitem__(self, at: int) -> Any:
+        self._check(at)
+        return self.array[at]
+
+    def __setitem__(self, at: int, value: Any) -> None:
+        self._check(at)
+        self.array[at] = value
+
+    def _check(self, at: int) -> None:
+        if not 0 <= at < self.array.size:
+            raise IndexError(f"{self.label}: no element {at} of {self.array.size}")
 
 
 class SimulatedExecutable:
@@ -73,28 +97,24 @@ class SimulatedExecutable:
         return {b: raw[start + o : start + o + n] for b, o, n in zip(buffers, offsets, sizes, strict=True)}
 
     def _step(self, s: ProgramStep, values: dict[Any, NDArray[Any]], env: Env) -> None:
-        if s.launch is None:
-            node = s.step.nodes[0]
-            given = [
-                self._array(v, values).view(v.type.dtype).reshape(shape_of(v.type.shape, env)) for v in node.inputs
-            ]
-            for v, a in zip(node.outputs, run_node(node, given, env), strict=True):
-                self._array(v, values).view(v.type.dtype).reshape(a.shape)[...] = a
-            return
+        assert s.launch is not None
+        assert s.loops is not None
         error = np.zeros(1, np.int32)
         where = dimensions(s.launch, env, LIMITS)
-        simulate(s.source, s.name, where.grid, where.block, [self._word(b, values, env, error) for b in s.bindings])
+        pairs = zip(s.loops.params, s.bindings, strict=True)
+        args = [self._word(s, p.name, b, values, env, error) for p, b in pairs]
+        simulate(s.source, s.name, where.grid, where.block, args)
         if error[0]:
             raise index_error(s, int(error[0]), env)
 
-    def _word(self, bound: Any, values: dict[Any, NDArray[Any]], env: Env, error: NDArray[Any]) -> Any:
+    def _word(
+        self, s: ProgramStep, name: str, bound: Any, values: dict[Any, NDArray[Any]], env: Env, error: NDArray[Any]
+    ) -> Any:
         if isinstance(bound, Variable):
             flat = self._array(bound, values).reshape(-1).view(bound.type.dtype)
-            # A kernel may be given a buffer without elements, and not touch it; the simulator takes no such array.
-            flat = flat if flat.size else np.zeros(1, bound.type.dtype)
-            return flat.view(np.uint8) if bound.type.dtype == bool else flat
+            return Elements(flat.view(np.uint8) if bound.type.dtype == bool else flat, f"{s.name}, {name}")
         if isinstance(bound, ErrorWord):
-            return error
+            return Elements(error, f"{s.name}, {name}")
         if isinstance(bound, int | Dim):
             return resolve(bound, env)
         return np.float32(bound) if bound.dtype == np.float16 else bound

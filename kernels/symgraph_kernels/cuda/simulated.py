@@ -6,6 +6,8 @@ The simulator runs kernels as Python: values are NumPy's scalars, and keep their
 from __future__ import annotations
 
 import math
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -49,6 +51,27 @@ _NAMES: dict[str, Any] = {
     "tgamma": _from_math(math.gamma),
     "fma": lambda a, b, c: a * b + c,
 }  # fmt: skip
+
+
+class SharedMemory:
+    """``cuda.shared`` in kernels. The simulator's own may give threads that ask at the same time different arrays."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.arrays: dict[Any, Any] = {}
+
+    def array(self, size: int, dtype: str) -> Any:
+        """The block's array that this line of the kernel asks for; as on a device, with whatever is in it."""
+        caller = sys._getframe(1)
+        with self.lock:
+            return self.arrays.setdefault((caller.f_code, caller.f_lineno), np.zeros(size, dtype))
+
+
+class Cuda:
+    """What kernels know as ``cuda``. One block runs at a time, in one launch at a time."""
+
+    shared = SharedMemory()
+
 
 LEAVES: dict[str, dict[str, Any]] = {"float32": _NAMES, "float64": _NAMES}
 """dtype -> name -> function. NumPy's keep the dtype of their operands."""

@@ -198,12 +198,21 @@ def _casts() -> dict[str, Any]:
 
 THREADS: dict[str, Any] = _table()
 
+
+def _memory() -> dict[str, Any]:
+    """``cuda.shared.array``, and the types of its elements."""
+    if SIMULATED:
+        from symgraph_kernels.cuda.simulated import Cuda
+
+        return {"cuda": Cuda, **{f"memory_{dtype}": dtype for dtype in MEMORY}}
+    return {"cuda": cuda, **{f"memory_{dtype}": kind for dtype, kind in MEMORY.items()}}
+
+
 VOCABULARY: dict[str, Any] = {
     "range": range,
-    "cuda": cuda,
     **SCALARS,
     **THREADS,
     **_casts(),
-    **{f"memory_{dtype}": kind for dtype, kind in MEMORY.items()},
+    **_memory(),
 }
 """All names of kernel source; ``memory_<dtype>`` are the types of scratch memory."""
