@@ -27,6 +27,7 @@ from symgraph.viz.build import Drawable, Subject
 from symgraph.viz.groups import FEW, closed
 from symgraph.viz.layout import Engine
 from symgraph.viz.model import Bar, Edge, Group, Node, Picture, Stage, Timeline
+from symgraph.viz.notebook import Drawing
 from symgraph.viz.svg import draw
 
 MOST = 3000
@@ -88,8 +89,8 @@ def svg(
     sizes: Mapping[str, int] | None = None,
     title: str = "",
     engine: Engine = "auto",
-) -> str:
-    """The picture as SVG, for light and dark pages. See the module for the options.
+) -> Drawing:
+    """The picture as SVG, for light and dark pages; a notebook shows it. See the module for the options.
 
     ``engine`` lays it out: ``"graphlay"`` where that is installed, or ``"builtin"``. Raises
     :class:`~symgraph.errors.PictureError` for more than :data:`MOST` boxes.
@@ -97,13 +98,13 @@ def svg(
     if level == "memory":
         from symgraph.viz.memory import draw_timeline
 
-        return _written(draw_timeline(timeline(x, sizes, title)), path)
+        return Drawing(_written(draw_timeline(timeline(x, sizes, title)), path))
     subject = Subject(x, title)
     if collapse is False:  # at least as many boxes: what is refused is not built first
         _drawable(len(subject.graph.nodes) if level == "written" else 0)
     drawn = _shown(subject, level, collapse, expand)
     _drawable(len(drawn.nodes))
-    return _written(draw(drawn, engine), path)
+    return Drawing(_written(draw(drawn, engine), path))
 
 
 def _drawable(boxes: int) -> None:
@@ -210,6 +211,7 @@ def _written(made: str, path: str | os.PathLike[str] | None) -> str:
 __all__ = [
     "Bar",
     "Drawable",
+    "Drawing",
     "Edge",
     "Group",
     "Node",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import html
 import itertools
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -20,6 +21,23 @@ LIMIT: Final = 120_000
 """Bytes of a cell. What is larger is left out: first the viewer, then the picture."""
 
 _number = itertools.count(1)
+
+
+class Drawing(str):
+    """An SVG document. A notebook shows it as an image, which is seen in every state of the notebook."""
+
+    __slots__ = ()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        label = re.search(r' aria-label="([^"]*)"', self)
+        name = html.unescape(label[1]) if label else "picture"
+        return {"text/plain": f"<{name}>", "text/html": image(self, name)}
+
+
+def image(drawn: str, text: str) -> str:
+    """SVG as an image in HTML, with ``text`` for who cannot see it."""
+    data = base64.b64encode(drawn.encode()).decode()
+    return f'<img alt="{html.escape(text)}" style="max-width:100%" src="data:image/svg+xml;base64,{data}"/>'
 
 
 def mimebundle(x: Any) -> dict[str, str]:
@@ -44,22 +62,21 @@ def picture(x: Any, limit: int = LIMIT) -> str:
         return f"<pre>{html.escape(str(error))}</pre>"
     if drawn is None:
         return f"<pre>{html.escape(_first_lines(x))}</pre>"
-    data = base64.b64encode(drawn.encode()).decode()
-    image = f'<img alt="{html.escape(repr(x))}" style="max-width:100%" src="data:image/svg+xml;base64,{data}"/>'
-    if len(image.encode()) > limit:
+    shown = image(drawn, repr(x))
+    if len(shown.encode()) > limit:
         note = f"The picture takes {len(drawn) // 1000} kB: sg.viz.save(x, 'graph.html') writes it to a file."
         return f"<pre>{html.escape(_first_lines(x))}\n{html.escape(note)}</pre>"
     page = _view(x)
     if page is not None:
         name = f"symgraph-{next(_number)}"
         both = (
-            f'<div class="{name}"><style>.{name}>img{{display:none}}</style>{image}'
+            f'<div class="{name}"><style>.{name}>img{{display:none}}</style>{shown}'
             f'<iframe sandbox="allow-scripts" loading="lazy" style="width:100%;height:480px;border:0" '
             f'srcdoc="{html.escape(page)}"></iframe></div>'
         )
         if len(both.encode()) <= limit:
             return both
-    return image
+    return shown
 
 
 def _draw(x: Any) -> str | None:

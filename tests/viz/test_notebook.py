@@ -117,3 +117,13 @@ def test_what_the_package_draws_is_used_by_name() -> None:
 
 def test_a_graph_in_a_terminal(graph: sg.Graph) -> None:
     assert repr(graph) == f"<graph of 1 operations: {NASTY} -> float64[n]>"
+
+
+def test_a_drawing_is_text_that_notebooks_show(graph: sg.Graph) -> None:
+    for drawn in (viz.svg(graph), viz.svg(graph, level="memory", sizes={"n": 3})):
+        shown = drawn._repr_mimebundle_()
+        (data,) = re.findall(
+            r'^<img alt="[^"<]+" style="[^"]*" src="data:image/svg\+xml;base64,([^"]*)"/>$', shown["text/html"]
+        )
+        assert base64.b64decode(data).decode() == drawn
+        assert re.fullmatch(r"<(written: 3 boxes, 2 edges|memory plan: .*)>", shown["text/plain"])
