@@ -14,6 +14,7 @@ BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check install --quiet
 CODE := $(wildcard symgraph kernels tests benchmarks .ci/lowest.py)
 DOCS := $(wildcard README.md docs/*.md)
+SIMULATOR := NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest tests/cuda/simulator
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
 # An environment belongs to one interpreter; asking for another one makes it anew.
@@ -22,18 +23,22 @@ define outdated
 $(if $(filter-out x$(WANTED),x$(shell cat $(1)/interpreter 2>/dev/null)),always)
 endef
 
-.PHONY: help demo test test-jax check format golden lowest bench notebooks build clean always
+.PHONY: help demo test test-cudasim test-jax check format golden lowest bench notebooks build clean always
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/demo ## Train a network on handwritten digits, then fit by Newton-CG: the main job from end to end
 	$(BIN)/symgraph demo $(ARGS)
 
 test: $(VENV)/test ## Run the whole test suite
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(SIMULATOR) -n $(WORKERS) $(ARGS) || test $$? -eq 5
+
+test-cudasim: $(VENV)/test ## Run the tests of target cuda on Numba's simulator, in a process of their own
+	$(SIMULATOR) -n $(WORKERS) $(ARGS)
 
 test-jax: .venv-bench/bench ## Compare 1,000 programs of nested transformations with JAX (some 20 minutes on one core)
 	.venv-bench/bin/python -m pytest tests/autodiff/test_against_jax.py $(ARGS)
