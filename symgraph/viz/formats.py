@@ -168,7 +168,7 @@ def text(picture: Picture) -> str:
         before = n.group
         sources = [e.source + (f".{e.source_port}" if e.source_port else "") for e in inputs.get(n.id, ())]
         rest = [
-            f"{n.id}: {' '.join(_label(n))}",
+            f"{n.id}: {(', ' if n.kind == 'group' else ' ').join(_label(n))}",
             f"<- {', '.join(sources)}" if sources else "",
             ", ".join(n.types),
             f"[{n.provenance}]" if n.provenance else "",

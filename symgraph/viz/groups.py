@@ -167,7 +167,7 @@ def _box(groups: Mapping[str, Group], members: Mapping[str, Sequence[Node]], row
     each = len(ops) // times
     derived = next((n.provenance for n in ops if n.provenance), "") if first.order else ""
     return Node(
-        row[0], "group", label, f"{each} node{'s' * (each != 1)}",
+        row[0], "group", label, f"{each} node{'s' * (each != 1)}{' each' * (times > 1)}",
         lines=tuple(dict.fromkeys(line for n in ops for line in n.lines)), order=first.order, provenance=derived,
         group=first.parent, count=len(ops), repeat=times,
     )  # fmt: skip

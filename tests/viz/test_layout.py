@@ -119,6 +119,13 @@ def test_a_thousand_boxes_take_about_a_second() -> None:
     assert time.process_time() - start < 3  # measured: 0.1 s
 
 
+def test_without_graphlay_the_layout_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes = [Box(f"n{k}", 50, 20) for k in range(4)]
+    edges = [("n0", "n1"), ("n0", "n2"), ("n1", "n3")]
+    monkeypatch.setattr("symgraph.viz.layout.find_spec", lambda name: None)
+    assert layout(boxes, edges) == layout(boxes, edges, (), "builtin")
+
+
 def test_an_engine_that_is_not_there() -> None:
     with pytest.raises(FormatError, match="engine: 'dot' is not among"):
         layout([], [], (), "dot")  # type: ignore[arg-type]
