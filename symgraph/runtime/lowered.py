@@ -121,7 +121,8 @@ def lower(
     graph = Graph([*given, *_needed(wanted, given)], wanted)
     optimized, _ = run_pipeline(graph, levels=levels, fast_math=fast_math)
     final = _own_outputs(legalize(optimized))
-    program = build(final, final.outputs, {}, size_checks(graph), os.cpu_count() or 1, target)
+    threads = 1 if target == "cuda" else os.cpu_count() or 1
+    program = build(final, final.outputs, {}, size_checks(graph), threads, target)
     kernels: dict[str, LoweredKernel] = {}
     for s in program.steps:
         if s.loops is not None:
