@@ -11,11 +11,12 @@ import base64
 import html
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from symgraph.errors import SymgraphError
 from symgraph.graph import Graph
+from symgraph.viz.viewer import packed
 
 LIMIT: Final = 120_000
 """Bytes of a cell. What is larger is left out: first the viewer, then the picture."""
@@ -28,10 +29,15 @@ class Drawing(str):
 
     __slots__ = ()
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        label = re.search(r' aria-label="([^"]*)"', self)
-        name = html.unescape(label[1]) if label else "picture"
-        return {"text/plain": f"<{name}>", "text/html": image(self, name)}
+    def _repr_html_(self) -> str:
+        return image(self, self._label())
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(f"<{self._label()}>")
+
+    def _label(self) -> str:
+        found = re.search(r' aria-label="([^"]*)"', self)
+        return html.unescape(found[1]) if found else "picture"
 
 
 def image(drawn: str, text: str) -> str:
@@ -66,13 +72,16 @@ def picture(x: Any, limit: int = LIMIT) -> str:
     if len(shown.encode()) > limit:
         note = f"The picture takes {len(drawn) // 1000} kB: sg.viz.save(x, 'graph.html') writes it to a file."
         return f"<pre>{html.escape(_first_lines(x))}\n{html.escape(note)}</pre>"
-    page = _view(x)
-    if page is not None:
+    for options in ({}, {"native": False}):  # native code of kernels, where there is room for it
+        page = _view(x, options)
+        if page is None:
+            break
         name = f"symgraph-{next(_number)}"
+        quoted = page.replace("&", "&amp;").replace("'", "&#39;")  # of quotes, a page has mostly double ones
         both = (
             f'<div class="{name}"><style>.{name}>img{{display:none}}</style>{shown}'
             f'<iframe sandbox="allow-scripts" loading="lazy" style="width:100%;height:480px;border:0" '
-            f'srcdoc="{html.escape(page)}"></iframe></div>'
+            f"srcdoc='{quoted}'></iframe></div>"
         )
         if len(both.encode()) <= limit:
             return both
@@ -85,18 +94,18 @@ def _draw(x: Any) -> str | None:
     return None if draw is None else str(draw(x))
 
 
-def _view(x: Any) -> str | None:
-    """The viewer as a page that needs nothing else, where the package has it."""
+def _view(x: Any, options: Mapping[str, Any]) -> str | None:
+    """The viewer as a page that needs nothing else, where the package has it: without native code, and packed."""
     view = _from_viz("html")
     if view is None:
         return None
     try:
-        return str(view(x))
+        return packed(str(view(x, native=False)))
     except SymgraphError:
         return None
 
 
-def _from_viz(name: str) -> Callable[[Any], Any] | None:
+def _from_viz(name: str) -> Callable[..., Any] | None:
     from symgraph import viz
 
     found = getattr(viz, name, None)

@@ -242,7 +242,7 @@
         return l && l.length ? l.map((v, k) => (k % 2 ? mapY(v) : mapX(v))) : null;
       } };
     }
-    const blocks = new Map();
+    const blocks = new Map(), pushes = [];
     for (const item of opened) {
       const made = inside(item.nodes, new Set(item.box.of));
       const frames = framesOf(made.items);
@@ -253,6 +253,7 @@
         if (i.x >= item.x + item.w) i.x += dx; else if (i.x + i.w <= item.x) i.x -= dx;
         if (i.y >= item.y + item.h) i.y += dy;
       }
+      pushes.push({ left: item.x, right: item.x + item.w, bottom: item.y + item.h, dx, dy });
       item.x -= (w - item.w) / 2; item.w = w; item.h = h;
       blocks.set(item, { made, left, top });
     }
@@ -270,8 +271,22 @@
         for (const n of j.nodes) of.set(n, j);
       }
     }
+    // What holds for boxes holds for the corners of lines: they stay on their sides of everything.
+    const moved = (x, y) => {
+      for (const p of pushes) {
+        if (x >= p.right) x += p.dx; else if (x <= p.left) x -= p.dx;
+        if (y >= p.bottom) y += p.dy;
+      }
+      return [mapX(x), mapY(y)];
+    };
     return { items: out, of, line: (e, a, b) => {
-      const f = from.get(a);
+      const f = from.get(a), l = p.links.get(index.get(a) + " " + index.get(b));
+      if (l && l.length) {
+        const out = [];
+        for (let k = 0; k < l.length; k += 2) out.push(...moved(l[k], l[k + 1]));
+        const on = (i, x) => x > i.x && x < i.x + i.w;
+        return on(a, out[0]) && on(b, out[out.length - 2]) ? out : null;
+      }
       if (!f || from.get(b)?.made !== f.made || a.node < 0 || b.node < 0 || !e.line.length) return null;
       return f.made.line(e.line).map((v, k) => v + (k % 2 ? f.dy : f.dx));
     } };
@@ -837,7 +852,10 @@
     const t = data.profile && data.profile.steps[step];
     if (!t) return;
     const [us, share, roof, bound, gb, gf] = t;
-    const bar = make("meter", { min: 0, max: 1, value: Math.min(1, roof), "aria-label": "share of the roof" });
+    const part = Math.min(100, Math.round(roof * 100)), bar = make("div", {
+      role: "meter", "aria-label": "share of the roof", "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": String(part),
+    }, make("i"));
+    bar.firstChild.style.width = part + "%";
     aside.append(make("div", { className: "time" },
       make("b", {}, `${us} µs`), ` ${Math.round(share * 100)}% of the time`, bar,
       make("span", {}, `${Math.round(roof * 100)}% of the roof (${bound}) · ${gb} GB/s · ${gf} GFLOP/s`)));

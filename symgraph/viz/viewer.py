@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -396,4 +397,15 @@ def page(data: Mapping[str, Any], title: str) -> str:
         "<noscript>This page draws a graph with its own script, which is switched off here.</noscript>\n"
         f'<script type="application/json" id="data">{_script_json(data)}</script>\n'
         f"<script>{script}</script>\n</body>\n</html>\n"
+    )
+
+
+def packed(made: str) -> str:
+    """A page as a smaller one that unpacks it when it is opened: for a notebook, which is full of pages."""
+    body = base64.b64encode(zlib.compress(made.encode(), 9)).decode()
+    return (
+        f'<!doctype html><meta charset="utf-8"><script id="page" type="text/plain">{body}</script><script>'
+        "new Response(new Blob([Uint8Array.from(atob(document.getElementById('page').textContent),c=>c.charCodeAt())])"
+        ".stream().pipeThrough(new DecompressionStream('deflate'))).text()"
+        ".then(t=>{document.open();document.write(t);document.close()})</script>"
     )

@@ -6,6 +6,7 @@ import base64
 import html
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from symgraph import viz
 from symgraph.errors import FormatError
 from symgraph.viz import notebook
 from symgraph.viz.notebook import LIMIT, mimebundle
+from symgraph.viz.viewer import packed
 
 NASTY = "<img src=x onerror=alert(1)></script>$x$変数"
 
@@ -39,7 +41,7 @@ def small(x: Any) -> str:
     return '<svg xmlns="http://www.w3.org/2000/svg"/>'
 
 
-def viewer(x: Any) -> str:
+def viewer(x: Any, **options: Any) -> str:
     return '<!doctype html><script>const a = "</p>" && 1</script>'
 
 
@@ -60,8 +62,8 @@ def test_the_viewer_stands_in_front_and_what_sanitizers_strip_leaves_the_image(
     page = mimebundle(graph)["text/html"]
     (frame,) = re.findall(r"<iframe ([^>]*)>", page)
     assert 'sandbox="allow-scripts"' in frame, "scripts in a frame of their own origin, and nothing else"
-    (inner,) = re.findall(r'srcdoc="([^"]*)"', frame)
-    assert html.unescape(inner) == viewer(None)
+    (inner,) = re.findall(r"srcdoc='([^']*)'", frame)
+    assert html.unescape(inner) == packed(viewer(None))
     (rule,) = re.findall(r"<style>(.*?)</style>", page)
     (name,) = re.findall(r'<div class="([^"]*)">', page)
     assert rule == f".{name}>img{{display:none}}"
@@ -71,7 +73,7 @@ def test_the_viewer_stands_in_front_and_what_sanitizers_strip_leaves_the_image(
 
 
 def test_a_cell_has_a_limit(graph: sg.Graph, draws: Callable[..., None]) -> None:
-    draws(small, lambda x: "<p>" * LIMIT)
+    draws(small, lambda x, **options: np.random.default_rng(0).bytes(LIMIT).hex())
     assert "<iframe" not in mimebundle(graph)["text/html"]
     assert "<img" in mimebundle(graph)["text/html"]
     draws(lambda x: "x" * LIMIT, viewer)
@@ -88,7 +90,7 @@ def test_a_cell_has_a_limit(graph: sg.Graph, draws: Callable[..., None]) -> None
 
 
 def test_a_graph_that_cannot_be_drawn_says_why(graph: sg.Graph, draws: Callable[..., None]) -> None:
-    def refuse(x: Any) -> str:
+    def refuse(x: Any, **options: Any) -> str:
         raise FormatError("too large: <collapse> it")
 
     draws(refuse)
@@ -105,7 +107,7 @@ def test_functions_have_a_summary_with_the_picture_folded_under_it(draws: Callab
     page = f._repr_html_()
     assert page.index("<table>") < page.index("<details>") < page.index("<iframe")
     assert len(page.encode()) <= LIMIT
-    outside = re.sub(r'srcdoc="[^"]*"', "", page)
+    outside = re.sub(r"srcdoc='[^']*'", "", page)
     assert "<script" not in outside
     assert outside.count("<img") == 1
     assert mimebundle(f)["text/plain"] == repr(f)
@@ -121,9 +123,10 @@ def test_a_graph_in_a_terminal(graph: sg.Graph) -> None:
 
 def test_a_drawing_is_text_that_notebooks_show(graph: sg.Graph) -> None:
     for drawn in (viz.svg(graph), viz.svg(graph, level="memory", sizes={"n": 3})):
-        shown = drawn._repr_mimebundle_()
         (data,) = re.findall(
-            r'^<img alt="[^"<]+" style="[^"]*" src="data:image/svg\+xml;base64,([^"]*)"/>$', shown["text/html"]
+            r'^<img alt="[^"<]+" style="[^"]*" src="data:image/svg\+xml;base64,([^"]*)"/>$', drawn._repr_html_()
         )
         assert base64.b64decode(data).decode() == drawn
-        assert re.fullmatch(r"<(written: 3 boxes, 2 edges|memory plan: .*)>", shown["text/plain"])
+        said: list[str] = []
+        drawn._repr_pretty_(SimpleNamespace(text=said.append), False)
+        assert re.fullmatch(r"<(written: 3 boxes, 2 edges|memory plan: .*)>", *said)
