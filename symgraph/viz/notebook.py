@@ -77,7 +77,7 @@ def picture(x: Any, limit: int = LIMIT) -> str:
         if page is None:
             break
         name = f"symgraph-{next(_number)}"
-        quoted = page.replace("&", "&amp;").replace("'", "&#39;")  # of quotes, a page has mostly double ones
+        quoted = html.escape(page, quote=False).replace("'", "&#39;")  # of quotes, a page has mostly double ones
         both = (
             f'<div class="{name}"><style>.{name}>img{{display:none}}</style>{shown}'
             f'<iframe sandbox="allow-scripts" loading="lazy" style="width:100%;height:480px;border:0" '

@@ -91,4 +91,4 @@ def test_exported_pages_hold_names_as_text(ran: tuple[list[list[dict[str, Any]]]
         pytest.skip("needs nbconvert")
     source_cells = page.count("onerror=alert(1)")
     assert source_cells
-    assert NASTY not in re.sub(r'srcdoc="[^"]*"', "", page)
+    assert NASTY not in re.sub(r"srcdoc='[^']*'", "", page)

@@ -129,4 +129,4 @@ def test_a_drawing_is_text_that_notebooks_show(graph: sg.Graph) -> None:
         assert base64.b64decode(data).decode() == drawn
         said: list[str] = []
         drawn._repr_pretty_(SimpleNamespace(text=said.append), False)
-        assert re.fullmatch(r"<(written: 3 boxes, 2 edges|memory plan: .*)>", *said)
+        assert re.fullmatch(r"<(written: 3 boxes, 2 edges|memory plan: .*)>", "".join(said))
