@@ -34,7 +34,9 @@ def _from_math(function: Callable[[float], float]) -> Callable[[Any], Any]:
         except OverflowError:
             return type(x)(np.inf)
         except ValueError:
-            return type(x)(np.inf if function is math.lgamma else np.nan)
+            # Poles: Python raises at all of them; C's tgamma is nan at those but 0.
+            pole = np.inf if function is math.lgamma else np.copysign(np.inf, x) if x == 0 else np.nan
+            return type(x)(pole)
 
     return f
 

@@ -6,7 +6,7 @@ warps; a group of more is a whole block. ``gridDim.x`` blocks deal out groups; w
 of a group go on in ``gridDim.y`` blocks.
 
 ``THREADS`` maps names of kernel source to callables: ``lane() lanes() group() groups() thread() threads() barrier()``,
-``atomic_add(buffer, at, value)``, and ``group_<function>_<dtype>(value, scratch)``, the combination of the lanes'
+``atomic_add(buffer, at, value)``, ``fetch_2 fetch_4 put_2 put_4 aligned`` of :mod:`~symgraph_kernels.cuda.memory`, and ``group_<function>_<dtype>(value, scratch)``, the combination of the lanes'
 values, the same in every lane and in an order that is always the same. Lanes exchange values by warp shuffles, and
 warps through ``scratch`` in shared memory; in the simulator, which has no shuffles, all goes through shared memory.
 """
@@ -128,6 +128,28 @@ def atomic_add_simulated(buffer, at, value):  # type: ignore[no-untyped-def]
     cuda.atomic.add(buffer, at, value)
 
 
+def fetch_2_simulated(buffer, at):  # type: ignore[no-untyped-def]
+    """Two neighbouring elements."""
+    return buffer[at], buffer[at + 1]
+
+
+def fetch_4_simulated(buffer, at):  # type: ignore[no-untyped-def]
+    """Four neighbouring elements."""
+    return buffer[at], buffer[at + 1], buffer[at + 2], buffer[at + 3]
+
+
+def put_simulated(buffer, at, *values):  # type: ignore[no-untyped-def]
+    """Store neighbouring elements."""
+    for k, value in enumerate(values):
+        buffer[at + k] = value
+
+
+def aligned_simulated(buffer, at, count):  # type: ignore[no-untyped-def]
+    """Whether ``count`` elements from ``buffer[at]`` on can be moved at once."""
+    array = getattr(buffer, "_ary", buffer)
+    return (array.ctypes.data + at * array.itemsize) % (count * array.itemsize) == 0
+
+
 # -- the table ---------------------------------------------------------------------------------------------------------
 
 _JOINED = ("add", "multiply", "maximum", "minimum")
@@ -154,13 +176,16 @@ def _table() -> dict[str, Any]:
         both = {"cuda": cuda}
         table["barrier"] = device(barrier_simulated, _none, both)
         table["atomic_add"] = device(atomic_add_simulated, _none, both)
+        table |= {"fetch_2": fetch_2_simulated, "fetch_4": fetch_4_simulated, "aligned": aligned_simulated}
+        table |= dict.fromkeys(("put_2", "put_4"), put_simulated)
         how: Any = combine_simulated
     else:
-        from symgraph_kernels.cuda.memory import atomic_add
+        from symgraph_kernels.cuda import memory
 
         both = {"cuda": cuda, "mask": device(mask, _mask, {"cuda": cuda})}
         table["barrier"] = device(barrier, _none, both)
-        table["atomic_add"] = atomic_add
+        for name in ("atomic_add", "fetch_2", "fetch_4", "put_2", "put_4", "aligned"):
+            table[name] = getattr(memory, name)
         how = combine
     for dtype in TYPES:
         if dtype == "float16":
