@@ -164,6 +164,8 @@ class _Printer:
                 return self.target.casts(e, self.value(args[0], True))
             name = "boolean" if e.dtype == bool else e.dtype.name
             return f"{name}({self.value(args[0])})"
+        if fn == "aligned":
+            return f"aligned({e.attr}, {self.value(args[0])}, {self.value(args[1])})"
         booleans = bool(args) and args[-1].dtype == bool
         if booleans and fn in _BOOLEAN:
             text = f"{self.value(args[0], True)} {_BOOLEAN[fn]} {self.value(args[1], True)}"
@@ -234,6 +236,12 @@ class _Printer:
                 lines.append(f"{pad}{s.name} = {fn}({s.name}, {s.scratch})")
             elif isinstance(s, ir.Barrier):
                 lines.append(f"{pad}barrier()")
+            elif isinstance(s, ir.Fetch):
+                at = self.value(s.at)
+                lines.append(f"{pad}{', '.join(s.names)} = fetch_{len(s.names)}({s.buffer}, {at})")
+            elif isinstance(s, ir.Put):
+                values = ", ".join(self.value(v) for v in s.values)
+                lines.append(f"{pad}put_{len(s.values)}({s.buffer}, {self.value(s.at)}, {values})")
             else:
                 lines.append(f"{pad}{s.name} = {self.value(s.value)}")
         if not body:

@@ -12,7 +12,9 @@
                | Combine(name, fn, scratch)              name = fn over its values in the lanes of the group
                | Barrier()                               the lanes of the group wait for each other's stores
                | Atomic(buffer, at, value)               add to an element that other threads add to
-    value     := index.Expr with fn in: const | name | word | load | cast | lane | lanes | a scalar function
+               | Fetch(names, buffer, at)                new names for neighbouring elements, loaded at once
+               | Put(buffer, at, values)                 neighbouring elements, stored at once
+    value     := index.Expr with fn in: const | name | word | load | cast | lane | lanes | aligned | a scalar function
 
 A CPU runs a ``parallel`` loop in pieces, a ``vector`` loop in vector registers. On a GPU, threads are the lanes of
 groups (:mod:`symgraph.loop.schedule`): the iterations of a ``grid`` loop are dealt out to all threads, those of a
@@ -139,7 +141,28 @@ class Atomic:
     value: Expr
 
 
-Statement: TypeAlias = "For | Let | Declare | Assign | Store | If | Check | Alloc | Combine | Barrier | Atomic"
+@dataclass(eq=False)
+class Fetch:
+    """``names = buffer[at], buffer[at + 1], ...``, each new, from an address that ``aligned`` is true of."""
+
+    names: tuple[str, ...]
+    buffer: str
+    at: Expr
+    dtype: np.dtype[Any]
+
+
+@dataclass(eq=False)
+class Put:
+    """``buffer[at], buffer[at + 1], ... = values``; ``at`` as of :class:`Fetch`."""
+
+    buffer: str
+    at: Expr
+    values: tuple[Expr, ...]
+
+
+Statement: TypeAlias = (
+    "For | Let | Declare | Assign | Store | If | Check | Alloc | Combine | Barrier | Atomic | Fetch | Put"
+)
 
 
 @dataclass(frozen=True)
@@ -203,6 +226,10 @@ def show(kernel: LoopKernel) -> str:
                 lines.append(f"{pad}combine {s.name} by {s.fn}")
             elif isinstance(s, Barrier):
                 lines.append(f"{pad}barrier")
+            elif isinstance(s, Fetch):
+                lines.append(f"{pad}let {', '.join(s.names)} = {s.buffer}[{expression(s.at)}...]")
+            elif isinstance(s, Put):
+                lines.append(f"{pad}{s.buffer}[{expression(s.at)}...] := {', '.join(map(expression, s.values))}")
             else:
                 sign = {Let: "let ", Declare: "var ", Assign: ""}[type(s)]
                 lines.append(f"{pad}{sign}{s.name} = {expression(s.value)}")
@@ -219,6 +246,8 @@ def expression(e: Expr) -> str:
         return str(e.attr)
     if e.fn == "load":
         return f"{e.attr}[{expression(e.args[0])}]"
+    if e.fn == "aligned":
+        return f"aligned({e.attr}[{expression(e.args[0])}], {expression(e.args[1])})"
     if e.fn == "cast":
         return f"{e.dtype.name}({expression(e.args[0])})"
     return f"{e.fn}({', '.join(expression(a) for a in e.args)})"

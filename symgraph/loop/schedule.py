@@ -14,13 +14,15 @@ many groups, is decided at the launch (:class:`Launch`): it is no part of the co
 * A *scatter* that adds does so atomically where the GPU can (32 and 64 bits): in no fixed order. Narrower dtypes are
   added up by one thread.
 
+Loops that move neighbouring elements move 16 bytes at once (:mod:`symgraph.loop.wide`).
+
 An index out of range writes its error code into a word of the launch, and what depends on it is not computed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -59,7 +61,8 @@ from symgraph.loop.nest import (
     walk,
 )
 from symgraph.loop.split import split
-from symgraph.types import Size, product, size_max
+from symgraph.loop.wide import widened
+from symgraph.types import Size, floordiv, product, size_max
 
 LANE = ix.Expr("lane", (), ix.INT, None, frozenset())
 LANES = ix.Expr("lanes", (), ix.INT, None, frozenset())
@@ -147,6 +150,9 @@ class _Scheduler:
     def stage(self, body: Sequence[Statement], launch: Launch) -> Stage:
         made = [*self.scratch.values(), *guarded(body)]
         params, bindings = used(self.lowered, made)
+        made, width = widened(made)
+        if launch.kind == "grid":
+            launch = replace(launch, lanes=floordiv(launch.lanes + width - 1, width))
         return Stage(LoopKernel(params, made), bindings, launch, self.lowered.checks, self.workspace)
 
     def map(self, chain: Sequence[Level]) -> tuple[list[Statement], Launch]:

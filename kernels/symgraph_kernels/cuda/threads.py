@@ -6,7 +6,8 @@ warps; a group of more is a whole block. ``gridDim.x`` blocks deal out groups; w
 of a group go on in ``gridDim.y`` blocks.
 
 ``THREADS`` maps names of kernel source to callables: ``lane() lanes() group() groups() thread() threads() barrier()``,
-``atomic_add(buffer, at, value)``, ``fetch_2 fetch_4 put_2 put_4 aligned`` of :mod:`~symgraph_kernels.cuda.memory`, and ``group_<function>_<dtype>(value, scratch)``, the combination of the lanes'
+``atomic_add(buffer, at, value)``, ``fetch_2 fetch_4 put_2 put_4 aligned`` of
+:mod:`~symgraph_kernels.cuda.memory`, and ``group_<function>_<dtype>(value, scratch)``, the combination of the lanes'
 values, the same in every lane and in an order that is always the same. Lanes exchange values by warp shuffles, and
 warps through ``scratch`` in shared memory; in the simulator, which has no shuffles, all goes through shared memory.
 """
@@ -146,7 +147,8 @@ def put_simulated(buffer, at, *values):  # type: ignore[no-untyped-def]
 
 def aligned_simulated(buffer, at, count):  # type: ignore[no-untyped-def]
     """Whether ``count`` elements from ``buffer[at]`` on can be moved at once."""
-    array = getattr(buffer, "_ary", buffer)
+    array = getattr(buffer, "array", None)
+    array = getattr(buffer, "_ary", buffer) if array is None else array
     return (array.ctypes.data + at * array.itemsize) % (count * array.itemsize) == 0
 
 
