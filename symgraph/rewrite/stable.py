@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
-from symgraph.graph import Graph, Interner, Variable, _serial
+from symgraph.graph import Apply, Graph, Interner, Variable, _serial, interning
 from symgraph.rewrite.canonicalize import SPELLINGS
 from symgraph.rewrite.engine import Engine, RuleSet
 from symgraph.rewrite.products import PRODUCTS
@@ -25,6 +25,7 @@ _SPELLINGS: Final = frozenset(
 )
 # Without one of these in a graph, no rule of stabilization applies.
 _NEEDED: Final = frozenset(("exp", "log", "log1p", "sqrt", "sigmoid", "softplus", "logsumexp"))
+_REPAIRS: Final = frozenset(r.name for r in (*STABILIZE, *PRODUCTS))
 
 
 @lru_cache(maxsize=1)
@@ -45,6 +46,50 @@ def stable_form(outputs: Sequence[Variable], keep: Sequence[Variable]) -> list[V
     proxies = {v: Variable(v.type, name=v.name, sources=v.sources) for v in keep if v.owner is not None}
     if proxies:
         graph = Graph([proxies.get(v, v) for v in keep], substitute(outputs, proxies))
-    engine = Engine(_rules(), Interner(), oldest=next(_serial))
-    made = list(engine.run(graph).outputs)
-    return substitute(made, {p: v for v, p in proxies.items()}) if proxies else made
+    made = _repaired(graph)
+    if made is None:
+        return list(outputs)
+    if not proxies:
+        return made
+    with interning(Interner(outputs)):  # what is as it was is the same variable again
+        return substitute(made, {p: v for v, p in proxies.items()})
+
+
+class _Repairing(Engine):
+    """An engine that knows what it repaired, and leaves what it is told to as it is."""
+
+    def __init__(self, kept: Iterable[Apply] = ()) -> None:
+        interner = Interner()
+        super().__init__(_rules(), interner, oldest=next(_serial))
+        for node in kept:
+            interner.add(node)
+            self._normal.update((v, v) for v in node.outputs)
+        self.repaired: set[Variable] = set()
+
+    def _normalize(self, root: Variable) -> None:
+        before = len(self.log)
+        super()._normalize(root)
+        if any(name in _REPAIRS for name, _ in self.log[before:]):
+            self.repaired.add(root)
+
+
+def _repaired(graph: Graph) -> list[Variable] | None:
+    """The stable outputs; ``None`` where they are stable as they stand.
+
+    A later derivative may be in any variable of the graph, and a new spelling of it, or of what uses it, need not go
+    through that variable: only what is repaired, or computed from such, is spelled anew, if that is enough to find it.
+    """
+    first = _Repairing()
+    made = first.run(graph)
+    if not first.repaired:
+        return None
+    changed = set(first.repaired)
+    kept = []
+    for node in graph.nodes:
+        if any(v in changed for v in (*node.inputs, *node.outputs)):
+            changed.update(node.outputs)
+        else:
+            kept.append(node)
+    second = _Repairing(kept)
+    again = second.run(graph)
+    return list((again if len(second.repaired) >= len(first.repaired) else made).outputs)
