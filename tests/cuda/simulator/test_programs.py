@@ -115,6 +115,15 @@ def test_program(build: Callable[[Variable], Any], size: tuple[int, int]) -> Non
     check(build(x), np.random.default_rng(size[0]).normal(size=size))
 
 
+def test_result_of_a_row_in_place_of_what_all_lanes_load() -> None:
+    z, x = sg.matrix("z", shape=("k", "n")), sg.matrix("x", shape=("n", "m"))
+    scale = sg.sum(z * z, axis=0)
+    outputs = [sg.sum(x, axis=1) + scale, sg.sum(sg.exp(x * scale[:, None]), axis=1)]
+    rng = np.random.default_rng(0)
+    fn = check(outputs, rng.normal(size=(3, 4)), rng.normal(size=(4, 9)))
+    assert fn.program.memory.of[fn.program.outputs[0]].variables[1:]  # the sum lies where the scale lay
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_random_program(seed: int) -> None:
     made = random_program(np.random.default_rng(seed))
