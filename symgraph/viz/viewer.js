@@ -78,6 +78,7 @@
   const flipped = new Set(); // ids of groups that are not as all others
   let scene = null, selected = null, hover = null, cone = null, hits = null, tab = "";
   let camera = { k: 1, x: 0, y: 0 }, moving = null, wanted = false;
+  let touched = false; // whether somebody has moved the picture: until then it follows the size of the window
   const stage = () => stages[at];
   const plane = () => planes[stage().plane];
   const record = (node) => records[stage().nodes.get(node)];
@@ -349,6 +350,7 @@
     width = Math.max(1, Math.floor(box.width)); height = Math.max(1, Math.floor(box.height));
     dots = window.devicePixelRatio || 1;
     canvas.width = Math.round(width * dots); canvas.height = Math.round(height * dots);
+    if (scene && !touched) first();
     ask();
   }
 
@@ -1013,6 +1015,7 @@
   const pointers = new Map();
   let drag = null;
   canvas.addEventListener("pointerdown", (e) => {
+    touched = true;
     canvas.setPointerCapture(e.pointerId);
     pointers.set(e.pointerId, [e.clientX, e.clientY]);
     drag = { x: e.clientX, y: e.clientY, far: pointers.size > 1 };
@@ -1046,6 +1049,7 @@
   canvas.addEventListener("dblclick", (e) => { const i = hit(e); if (i && i.group >= 0 && i.kind === "group") toggle(i.group); });
   canvas.addEventListener("wheel", (e) => {
     e.preventDefault();
+    touched = true;
     const box = canvas.getBoundingClientRect();
     const unit = e.deltaMode === 1 ? 16 : e.deltaMode === 2 ? height : 1;
     if (e.shiftKey) { camera.x -= e.deltaY * unit; ask(); return; }
@@ -1092,7 +1096,7 @@
       ",": () => go(at - 1), ".": () => go(at + 1), c: () => setAll(false), e: () => setAll(true),
       "/": () => { query.focus(); query.select(); },
     }[e.key];
-    if (act) { e.preventDefault(); act(); }
+    if (act) { e.preventDefault(); touched = true; act(); }
   });
   document.addEventListener("pointerdown", (e) => { if (!e.target.closest(".search")) found.hidden = true; });
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from symgraph.runtime.program import Program
 
 MOST = 6000
-"""Boxes that the viewer shows at most, over all stages."""
+"""Boxes that the viewer shows at most in a stage."""
 BUDGET = 150_000
 """Bytes of a page up to which native code is put in without being asked for."""
 
@@ -63,7 +63,7 @@ def html(
         engine: of the layout, as of :func:`symgraph.viz.svg`.
 
     Raises:
-        PictureError: there are more than :data:`MOST` boxes.
+        PictureError: there are more than :data:`MOST` boxes in a stage.
     """
     program: Program | None = None
     if isinstance(x, list | tuple) and x and isinstance(x[0], Stage):
@@ -71,7 +71,8 @@ def html(
         title = title or stages[0].picture.title
     else:
         subject = Subject(x, title)  # type: ignore[arg-type]
-        _check_size(len(subject.graph.nodes), collapse)
+        if not collapse:
+            _check_size(len(subject.graph.nodes))
         stages, title, program = subject.stages, subject.title, subject.program
     planes, homes = _planes(stages, collapse, engine)
     code = _code(stages, program)
@@ -84,8 +85,8 @@ def html(
     return page(data, title or "graph")
 
 
-def _check_size(boxes: int, collapse: bool | None) -> None:
-    if boxes > MOST and not collapse:
+def _check_size(boxes: int) -> None:
+    if boxes > MOST:
         raise PictureError(
             f"html: {boxes:,} boxes are more than the viewer can show ({MOST:,}). Collapse: name parts with sg.scope, "
             f"and give collapse=True; or export with dot, graphml or json, which have no limit  "
@@ -97,20 +98,15 @@ def _planes(stages: list[Stage], collapse: bool | None, engine: Engine) -> tuple
     """The planes, and for each stage the number of its own: stages that share ids of nodes and groups share a plane."""
     kinds = ["kernels" if s.name in ("kernels", "program") else "" for s in stages]
     runs: list[list[int]] = []
-    for k, s in enumerate(stages):
+    for k in range(len(stages)):
         if k and not kinds[k] and not kinds[k - 1]:
             runs[-1].append(k)
         else:
             runs.append([k])
-        del s
-    total = max(len({n.id for k in run for n in stages[k].picture.nodes}) for run in runs)
-    if total > MOST and collapse:
+    if collapse and max(len(s.picture.nodes) for s in stages) > MOST:
         for k, s in enumerate(stages):
-            small = closed(s.picture)
-            stages[k] = replace(s, picture=replace(small, groups=()), changed=frozenset())
-        total = max(len({n.id for k in run for n in stages[k].picture.nodes}) for run in runs)
-        collapse = False
-    _check_size(total, collapse and total <= MOST)
+            stages[k] = replace(s, picture=replace(closed(s.picture), groups=()), changed=frozenset())
+    _check_size(max(len(s.picture.nodes) for s in stages))
     homes = [0] * len(stages)
     for number, run in enumerate(runs):
         for k in run:
