@@ -36,6 +36,8 @@ def slice_extent(bounds: slice, n: Size) -> tuple[Size, Size, int]:
     step = int(step)
     if step == 0:
         raise SizeError("a slice's step must not be 0")
+    if bounds.start is None and bounds.stop is None:  # no axis has a size below 0, whatever its formula could give
+        return (0 if step > 0 else n - 1), floordiv(n + (abs(step) - 1), abs(step)), step
     default = (0, n) if step > 0 else (n - 1, -1)
     s, e = (_bound(b, n, d) for b, d in zip((bounds.start, bounds.stop), default, strict=True))
     if step > 0:

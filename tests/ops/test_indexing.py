@@ -160,3 +160,11 @@ def test_add_at(key: Any) -> None:
     want = value.copy()
     np.add.at(want, key, 2.5)
     np.testing.assert_allclose(evaluate(sg.add_at(x, key, 2.5), {x: value}), want, rtol=1e-15)
+
+
+def test_a_slice_without_bounds_keeps_the_size_of_its_axis() -> None:
+    n = sg.dim("n")
+    x = sg.matrix("x", shape=(n - 8, 9))  # as sliding windows have it: its formula alone could be below 0
+    assert x[:, 4:5].shape == (n - 8, 1)
+    assert x[::-1].shape == (n - 8, 9)
+    assert (x - x[:, 4:5]).shape == (n - 8, 9)
