@@ -28,6 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     demo.add_argument(
         "--quiet", action="store_true", help="no progress bar (there is none in a pipe or under CI anyway)"
     )
+    view = commands.add_parser(
+        "view",
+        help="make the viewer of a saved graph: one HTML file",
+        description="Write the interactive viewer of a graph that sg.viz.json saved, as one HTML file.",
+    )
+    view.add_argument("graph", help="a JSON file that sg.viz.json wrote; of all stages with level='all'")
+    view.add_argument("--output", "-o", metavar="FILE", help="the file to write (the name of the graph, with .html)")
     arguments = parser.parse_args(argv)
     if arguments.version:
         print(versions())
@@ -35,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command is None:
         parser.print_help()
         return 0
+    if arguments.command == "view":
+        return _view(arguments.graph, arguments.output)
     from symgraph import demo as job
     from symgraph.demo.digits import MissingExtraError
 
@@ -51,6 +60,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
+    return 0
+
+
+def _view(path: str, output: str | None) -> int:
+    from symgraph.errors import SymgraphError
+    from symgraph.viz import html
+    from symgraph.viz.saved import load
+
+    target = output or os.path.splitext(path)[0] + ".html"
+    try:
+        html(load(path), target)
+    except SymgraphError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(target)
     return 0
 
 

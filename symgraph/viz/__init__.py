@@ -132,7 +132,14 @@ def graphml(x: Drawable, path: str | os.PathLike[str] | None = None, **options: 
 
 
 def json(x: Drawable, path: str | os.PathLike[str] | None = None, **options: Any) -> str:
-    """The graph's data as JSON, all of it unless ``collapse=True``. See the module for the options."""
+    """The graph's data as JSON, all of it unless ``collapse=True``. See the module for the options.
+
+    ``level="all"`` is every stage, of which ``symgraph view`` makes the viewer.
+    """
+    if options.get("level") == "all":
+        from symgraph.viz.saved import all_stages
+
+        return _written(formats.dump(all_stages(x, options.get("title", ""))), path)
     if options.get("level") == "memory":
         plan = timeline(x, options.get("sizes"), options.get("title", ""))
         return _written(formats.as_json(plan), path)
@@ -144,7 +151,7 @@ def text(x: Drawable, path: str | os.PathLike[str] | None = None, **options: Any
     return _written(formats.text(_picture("text", x, options)), path)
 
 
-def html(x: Drawable, path: str | os.PathLike[str] | None = None, **options: Any) -> str:
+def html(x: Drawable | Sequence[Stage], path: str | os.PathLike[str] | None = None, **options: Any) -> str:
     """The interactive viewer of all stages as one HTML file, which needs no network.
 
     The options are those of :func:`symgraph.viz.viewer.html`.

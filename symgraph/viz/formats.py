@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from symgraph.viz.glyphs import clean, escape
@@ -147,7 +147,12 @@ def _data(of: str, x: Node | Edge, keys: Sequence[tuple[str, str]]) -> str:
 
 def as_json(picture: Picture | Timeline) -> str:
     """The picture's data as JSON in ASCII, without ``<``, ``>`` and ``&``: it can stand in a page's script as it is."""
-    text = json.dumps(picture.as_dict(), ensure_ascii=True, indent=1, allow_nan=False)
+    return dump(picture.as_dict())
+
+
+def dump(data: Mapping[str, Any]) -> str:
+    """Data as JSON in ASCII, without ``<``, ``>`` and ``&``."""
+    text = json.dumps(data, ensure_ascii=True, indent=1, allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026") + "\n"
 
 

@@ -267,7 +267,7 @@
       const dx = i.x - block.left, dy = i.y - block.top;
       for (const j of block.made.items) {
         j.x += dx; j.y += dy;
-        from.set(j, { made: block.made, dx, dy });
+        from.set(j, { made: block.made, item: i, dx, dy });
         out.push(j);
         for (const n of j.nodes) of.set(n, j);
       }
@@ -281,15 +281,20 @@
       return [mapX(x), mapY(y)];
     };
     return { items: out, of, line: (e, a, b) => {
-      const f = from.get(a), l = p.links.get(index.get(a) + " " + index.get(b));
-      if (l && l.length) {
-        const out = [];
-        for (let k = 0; k < l.length; k += 2) out.push(...moved(l[k], l[k + 1]));
-        const on = (i, x) => x > i.x && x < i.x + i.w;
-        return on(a, out[0]) && on(b, out[out.length - 2]) ? out : null;
+      const f = from.get(a), g = from.get(b);
+      if (f && g && f.made === g.made) {
+        if (a.node < 0 || b.node < 0 || !e.line.length) return null;
+        return f.made.line(e.line).map((v, k) => v + (k % 2 ? f.dy : f.dx));
       }
-      if (!f || from.get(b)?.made !== f.made || a.node < 0 || b.node < 0 || !e.line.length) return null;
-      return f.made.line(e.line).map((v, k) => v + (k % 2 ? f.dy : f.dx));
+      const outerA = f ? f.item : a, outerB = g ? g.item : b;
+      const l = p.links.get(index.get(outerA) + " " + index.get(outerB)) || [];
+      const line = [];
+      for (let k = 0; k < l.length; k += 2) line.push(...moved(l[k], l[k + 1]));
+      const on = (i, x) => x > i.x && x < i.x + i.w;
+      if (!line.length || !on(outerA, line[0]) || !on(outerB, line[line.length - 2])) return null;
+      if (f) { line[1] = Math.max(line[1], outerA.y + outerA.h); line.unshift(a.x + a.w / 2, a.y + a.h); }
+      if (g) { line[line.length - 1] = outerB.y; line.push(b.x + b.w / 2, b.y); }
+      return line;
     } };
   }
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from symgraph import source
 from symgraph.errors import FormatError, PictureError
@@ -25,7 +25,7 @@ from symgraph.viz.glyphs import escape
 from symgraph.viz.groups import FEW, closed
 from symgraph.viz.labels import short
 from symgraph.viz.layout import Engine, Point
-from symgraph.viz.model import Node, Picture, Stage
+from symgraph.viz.model import GroupKind, Node, NodeKind, Picture, Stage
 from symgraph.viz.svg import _height
 from symgraph.viz.union import Plane, plane
 
@@ -38,8 +38,8 @@ MOST = 6000
 BUDGET = 150_000
 """Bytes of a page up to which native code is put in without being asked for."""
 
-KINDS = ("input", "shared", "constant", "op", "call", "kernel", "group", "output")
-GROUP_KINDS = ("scope", "line", "kernel", "call")
+KINDS = get_args(NodeKind)
+GROUP_KINDS = get_args(GroupKind)
 
 
 def html(
@@ -75,7 +75,7 @@ def html(
             _check_size(len(subject.graph.nodes))
         stages, title, program = subject.stages, subject.title, subject.program
     planes, homes = _planes(stages, collapse, engine)
-    code = _code(stages, program)
+    code = kernel_code(stages, program)
     data = _Encoder().encode(title or "graph", stages, planes, homes, _start(planes, collapse))
     data["profile"] = _profile(profile)
     data["code"] = code
@@ -122,7 +122,7 @@ def _start(planes: Sequence[Plane], collapse: bool | None) -> bool:
 # -- code --------------------------------------------------------------------------------------------------------------
 
 
-def _code(stages: Sequence[Stage], program: Program | None) -> dict[str, dict[str, str]]:
+def kernel_code(stages: Sequence[Stage], program: Program | None) -> dict[str, dict[str, str]]:
     """The texts of each kernel by language, those that cost nothing to have."""
     code: dict[str, dict[str, str]] = {}
     for s in stages:
