@@ -82,7 +82,7 @@ def test_what_is_built_is_no_larger() -> None:
     y = sg.log(1 + sg.exp(x))
     for _ in range(4):
         y = sg.jvp(y, x, 1.0)
-    assert len(toposort([y])) <= 25  # 45 of the expression as written
+    assert len(toposort([y])) <= 35  # 45 of the expression as written
 
 
 def test_only_what_lies_between_is_rewritten() -> None:
