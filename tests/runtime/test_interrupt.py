@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -24,27 +25,31 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals to a process
 def interrupted(work: Callable[[], Any], after: float) -> bool:
     """Whether a signal, sent after so many seconds, ended ``work``."""
     done = threading.Event()
+    armed = [True]
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        # Once, and only while `work` runs: a signal that comes late must not end the test run.
+        if armed:
+            armed.clear()
+            raise KeyboardInterrupt
 
     def send() -> None:
         if not done.wait(after):
             os.kill(os.getpid(), signal.SIGINT)
 
     sender = threading.Thread(target=send)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = signal.signal(signal.SIGINT, interrupt)
     try:
-        sender.start()
         try:
+            sender.start()
             work()
-            done.set()
+            armed.clear()
         except KeyboardInterrupt:
             return True
         finally:
             done.set()
-            try:
-                sender.join()
-                time.sleep(0)  # a signal that comes late is taken here
-            except KeyboardInterrupt:
-                sender.join()
+            sender.join()
+            time.sleep(0)  # a late signal is taken here, by the handler that ignores it
     finally:
         signal.signal(signal.SIGINT, before)
     return False
