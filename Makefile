@@ -23,7 +23,7 @@ define outdated
 $(if $(filter-out x$(WANTED),x$(shell cat $(1)/interpreter 2>/dev/null)),always)
 endef
 
-.PHONY: help demo test test-cudasim test-jax check format golden lowest bench notebooks build clean always
+.PHONY: help demo test test-cudasim test-jax check format golden lowest bench notebooks docs build clean always
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -65,11 +65,17 @@ bench: .venv-bench/bench$(if $(TORCH),-torch) ## Measure against peers (TORCH=1:
 notebooks: $(if $(NOTEBOOKS),$(VENV)/notebooks) ## Run the notebooks in place
 	$(if $(NOTEBOOKS),$(BIN)/jupyter nbconvert --to notebook --execute --inplace $(NOTEBOOKS),@echo 'There are no notebooks.')
 
+docs: $(VENV)/docs ## Build the site into docs/_build/html: the guide, the reference, the gallery
+	@rm -rf docs/_build
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --conf-dir docs \
+		--doctree-dir docs/_build/doctrees . docs/_build/html
+	@echo 'The site begins at docs/_build/html/index.html'
+
 build: $(VENV)/test ## Build the wheel and the source distribution into dist/
 	$(BIN)/python -m build --no-isolation --outdir dist
 
 clean: ## Remove the environments and everything that tools left behind
-	rm -rf .venv .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage
+	rm -rf .venv .venv-* build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Environments. Each stamp is made from pyproject.toml; a change there installs again, which is quick when little changed.
@@ -85,10 +91,10 @@ clean: ## Remove the environments and everything that tools left behind
 	@$(PYTHON) -m venv $*
 	@echo '$(WANTED)' > $@
 
-$(VENV)/demo $(VENV)/test $(VENV)/dev $(VENV)/notebooks: $(VENV)/interpreter pyproject.toml
+$(VENV)/demo $(VENV)/test $(VENV)/dev $(VENV)/docs $(VENV)/notebooks: $(VENV)/interpreter pyproject.toml
 	@echo 'Installing symgraph[$(@F)] into $(VENV)'
 	@$(BIN)/python $(PIP) --editable '.[$(@F)]'
-	@touch $(VENV)/demo $(if $(filter dev,$(@F)),$(VENV)/test) $@
+	@touch $(if $(filter-out docs,$(@F)),$(VENV)/demo) $(if $(filter dev,$(@F)),$(VENV)/test) $@
 
 .venv-lowest/test: .venv-lowest/interpreter pyproject.toml .ci/lowest.py
 	@.venv-lowest/bin/python .ci/lowest.py > .venv-lowest/constraints.txt

@@ -127,7 +127,7 @@ def custom_op(
 
 
 class CustomOp:
-    """An operation of the user's: called with variables, it gives variables. Made by :func:`custom_op`."""
+    """An operation of the user's: called with variables, it gives variables. Made by :func:`symgraph.custom_op`."""
 
     def __init__(
         self,

@@ -48,6 +48,7 @@ class Variable(Operators):
 
     @property
     def variable(self) -> Variable:
+        """The variable itself; what else stands for a variable has one of its own here."""
         return self
 
     @property

@@ -139,7 +139,7 @@ class Op:
         raise NotImplementedError(f"{self.name} has no batching rule")
 
     def lower(self, *args: Any, **none: Any) -> Any:
-        """The index form: the scalar expression of the output at ``index`` (see :mod:`symgraph.loop.ir`)."""
+        """The index form: the scalar expression of the output at ``index`` (see :mod:`symgraph.index`)."""
         raise NotImplementedError(f"{self.name} has no lowering")
 
     # -- what follows from them ---------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The operations, one file per family. Importing this registers all of them in :data:`symgraph.op.OPS`."""
+"""The operations, one file per family. Importing this registers all of them in :data:`symgraph.OPS`."""
 
 from symgraph.ops import (
     batched,

@@ -99,7 +99,7 @@ def tensor(name: str | None = None, dtype: Any = "float64", shape: ShapeLike = (
 
     Args:
         name: shown in pictures and errors; also the keyword under which a function takes the value.
-        dtype: one of :data:`symgraph.types.DTYPES`.
+        dtype: one of :data:`symgraph.DTYPES`.
         shape: one size per axis: an int, a name (``"batch"``: the same name is the same size everywhere), or ``None``
             for an unknown size. 0-d by default.
 

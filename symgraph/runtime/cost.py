@@ -52,7 +52,7 @@ class Figures:
 
     @property
     def flops(self) -> Size:
-        """Additions, subtractions, products, quotients, remainders, roots, and maxima and minima: one each."""
+        """Additions, subtractions, products, quotients, remainders, roots, maxima and minima, one each."""
         return flops(self.operations)
 
     @property
@@ -62,7 +62,7 @@ class Figures:
 
     @property
     def work(self) -> Size:
-        """All operations in units of one addition: each counts what its op states as ``flops`` (``exp`` 12)."""
+        """All operations in units of one addition; each counts what its op states as ``flops`` (``exp`` 12)."""
         total: Size = 0
         for fn, n in self.operations.items():
             total = total + n * weight(fn)

@@ -98,7 +98,20 @@ def function(
 
 
 class Function:
-    """A compiled function. Made by :func:`symgraph.function`; call it with arrays."""
+    """A compiled function. Made by :func:`symgraph.function`; call it with arrays.
+
+    Attributes:
+        inputs: the variables that a call gives values to.
+        outputs: what a call computes.
+        shared: the shared variables that a call reads.
+        updates: the new value of each shared variable that a call changes.
+        graph: as written.
+        optimized: the graph after all passes.
+        passes: what each pass did, see :data:`symgraph.pipeline.GRAPH_PASSES`.
+        seconds: how long each stage took, by its name.
+        compiled: how many kernels the cache did not have; ``None`` on targets that have no such cache.
+        target: ``"cpu"``, ``"cuda"`` or ``"numpy"``.
+    """
 
     def __init__(
         self,
@@ -381,7 +394,7 @@ class Function:
 
     @property
     def kernels(self) -> dict[str, str]:
-        """The distinct kernels: source by name."""
+        """The source of each distinct kernel, by its name."""
         return self.program.kernels
 
     @property

@@ -73,8 +73,8 @@ def progress(iterable: Iterable[Item] | None = None, total: int | None = None, t
         total: how many steps there are, where ``len(iterable)`` does not say.
         text: what stands before the line.
 
-    A ``tqdm`` where tqdm is installed and somebody is looking (see :func:`watched`), else an object with the methods
-    ``update``, ``set_postfix`` and ``close`` that shows nothing. Both are context managers.
+    A ``tqdm`` where tqdm is installed and somebody is looking (a notebook or a terminal, and not in CI), else an object
+    with the methods ``update``, ``set_postfix`` and ``close`` that shows nothing. Both are context managers.
     """
     bar = _tqdm() if watched() else None
     if bar is None:

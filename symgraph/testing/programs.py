@@ -79,11 +79,11 @@ def random_program(
     """A random program of about ``steps`` operations over two to four inputs of up to three axes.
 
     Args:
-        source: where choices come from: a random generator, or :func:`from_hypothesis`.
+        source: where choices come from: a random generator, or :func:`~symgraph.testing.programs.from_hypothesis`.
         steps: how many operations are applied to what there is.
         dtypes: the float dtypes that inputs and casts take.
         symbolic: whether sizes of inputs are named rather than numbers.
-        names: operations to choose from, by the keys of :data:`STEPS`; all by default.
+        names: operations to choose from, by the keys of :data:`~symgraph.testing.programs.STEPS`; all by default.
 
     Values are moderate: inputs lie in [-1, 1], and steps that could grow are damped, so that results of reordered sums
     stay comparable.

@@ -71,7 +71,7 @@ class Edge:
 class Group:
     """Boxes that belong together: a named scope, the nodes of a source line, a kernel, a library call.
 
-    ``parent`` is the id of the group around it, or empty; ``code`` the key of :attr:`Picture.code` that shows it.
+    ``parent`` is the id of the group around it, or empty; ``code`` the key of ``Picture.code`` that shows it.
     ``form`` is equal for groups of equal structure.
     """
 
