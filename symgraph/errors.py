@@ -71,6 +71,10 @@ class MissingDeviceError(SymgraphError, RuntimeError):
     """A target that cannot run here: no GPU, no driver, too old a driver, or a package that is not installed."""
 
 
+class DeviceError(SymgraphError, RuntimeError):
+    """A GPU refused or failed what a call asked of it: out of memory, for one."""
+
+
 class CheckError(SymgraphError, AssertionError):
     """Checked mode found a pass or a kernel that changed the meaning of a graph."""
 

@@ -85,14 +85,23 @@ class SharedVariable(Variable):
         import threading
 
         super().__init__(type, name=name)
-        self._value = value
-        self.spare: NDArray[Any] | None = None  # the buffer that the next update is written into
+        self._value: Any = value  # an array of NumPy's, or on a device
+        self.spare: Any = None  # the buffer that the next update is written into
         self.lock = threading.RLock()
 
     def get_value(self) -> NDArray[Any]:
         """A copy of the value."""
         with self.lock:
-            return self._value.copy()
+            return np.array(self._value)
+
+    def to_host(self) -> NDArray[Any]:
+        """The value itself, brought into the memory of the host where a function on a device has it."""
+        with self.lock:
+            if type(self._value) is not np.ndarray:
+                self._value = np.asarray(self._value)
+                self.spare = None
+            value: NDArray[Any] = self._value
+            return value
 
     def set_value(self, value: object) -> None:
         """Replace the value by a copy of ``value``, converted to the dtype where that loses nothing.

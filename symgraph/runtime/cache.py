@@ -122,7 +122,7 @@ class KernelCache:
     def _path(self, source: str, names: tuple[str, ...]) -> tuple[Path, bytes] | None:
         if self.directory is None:
             return None
-        digest = hashlib.sha256("\0".join((source, *names, fingerprint())).encode())
+        digest = hashlib.sha256("\0".join((source, *names, self.fingerprint())).encode())
         return self.directory / f"{digest.hexdigest()}.kernel", digest.digest()
 
     def _from_disk(self, source: str, names: tuple[str, ...]) -> dict[str, int] | None:
@@ -136,7 +136,7 @@ class KernelCache:
             code = content[start:]
             if content != envelope(key, code):
                 return None
-            addresses = load_object(code, names)
+            addresses = self.load(code, names)
         except (OSError, RuntimeError):
             return None
         with contextlib.suppress(OSError):
@@ -144,17 +144,29 @@ class KernelCache:
         return addresses
 
     def _compile(self, source: str, names: tuple[str, ...]) -> dict[str, int]:
-        with uninterrupted():
-            from symgraph.emit.numba_cpu import compile_kernels
-
-        code = compile_kernels(source, names)
+        code = self.build(source, names)
         self.compiled += len(names)
-        addresses = load_object(code, names)
+        addresses = self.load(code, names)
         place = self._path(source, names)
         if place is not None:
             path, key = place
             self._write(path, envelope(key, code))
         return addresses
+
+    def fingerprint(self) -> str:
+        """Return what the code depends on beside its source."""
+        return fingerprint()
+
+    def build(self, source: str, names: tuple[str, ...]) -> bytes:
+        """Compile the kernels of a source."""
+        with uninterrupted():
+            from symgraph.emit.numba_cpu import compile_kernels
+
+        return compile_kernels(source, names)
+
+    def load(self, code: bytes, names: tuple[str, ...]) -> dict[str, int]:
+        """Return the address of each kernel, loaded into this process."""
+        return load_object(code, names)
 
     def _write(self, path: Path, content: bytes) -> None:
         """Write an entry so that no reader sees a part of it; a directory that refuses is no error."""

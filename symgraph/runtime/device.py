@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
-from symgraph.errors import MissingDeviceError
+from symgraph.errors import FormatError, MissingDeviceError
 from symgraph.runtime.program import Executable, Program
 
+if TYPE_CHECKING:
+    from symgraph.runtime.arrays import Device
+
 Prepare = Callable[[tuple[Any, ...]], list[NDArray[Any]]]
+DRIVERS = {12: "525", 13: "580"}
+"""The oldest driver that runs what is made for a major version of CUDA (CUDA Compatibility, "Minor version")."""
+CAPABILITIES = {12: (7, 0), 13: (7, 5)}
+"""The oldest GPU that each makes code for."""
 
 
 class Runs(Protocol):
@@ -24,9 +32,16 @@ class Runs(Protocol):
         """Give back the memory that is kept for the next call."""
 
 
-def require(target: str) -> None:
-    """Raise :class:`~symgraph.errors.MissingDeviceError` where ``target`` cannot run: it says what is missing."""
+def require(target: str, **gpu_only: Any) -> None:
+    """Raise :class:`~symgraph.errors.MissingDeviceError` where ``target`` cannot run: it says what is missing.
+
+    ``gpu_only`` are options that other targets have no use for: a :class:`~symgraph.errors.FormatError` where they are
+    given to one.
+    """
     if target != "cuda":
+        given = [f"{name}={value!r}" for name, value in gpu_only.items() if value is not None]
+        if given:
+            raise FormatError(f"{', '.join(given)}: only target 'cuda' takes it, got target {target!r}")
         return
     from symgraph.emit.numba_cuda import simulated
 
@@ -39,28 +54,76 @@ def require(target: str) -> None:
 
 def _missing() -> str:
     """What keeps CUDA programs from running here, and what to install; empty where nothing does."""
-    from numba import cuda
+    from symgraph.emit.numba_cuda import INSTALL
 
     try:
-        available = cuda.is_available()
-    except Exception as error:  # whatever a broken driver raises
-        return f"the CUDA driver does not start: {error}"
-    if not available:
-        reason = str(getattr(cuda, "cuda_error", lambda: "")() or "")
-        if "cannot be found" in reason:
-            return "there is no NVIDIA driver: install the driver of your GPU (version 580 or later)"
-        return f"there is no NVIDIA GPU that the driver can use ({' '.join(reason.split())})"
+        from cuda.bindings import __version__, driver, nvjitlink, nvvm
+    except ImportError as absent:
+        return f"the Python bindings of CUDA are not installed ({absent}): {INSTALL}"
+    major = int(__version__.split(".")[0])
+    wanted = DRIVERS.get(major, DRIVERS[max(DRIVERS)])
+    install = f"install NVIDIA's driver {wanted} or later"
+    try:
+        status, version = driver.cuDriverGetVersion()
+    except RuntimeError:  # the library of the driver is not found
+        return f"there is no NVIDIA driver: {install}"
+    if int(status) or version // 1000 < major:
+        has = f"CUDA {version // 1000}.{version % 1000 // 10}"
+        return f"the NVIDIA driver is too old: it has {has}, wanted CUDA {major}.0: {install}"
+    (status,) = driver.cuInit(0)
+    if status == driver.CUresult.CUDA_ERROR_NO_DEVICE:
+        return "there is no NVIDIA GPU that the driver can use (CUDA_VISIBLE_DEVICES hides those that it does not name)"
+    if int(status):
+        return f"the NVIDIA driver does not start: {driver.cuGetErrorString(status)[1].decode()}: {install}"
+    _, count = driver.cuDeviceGetCount()
+    if not count:
+        return "there is no NVIDIA GPU that the driver can use (CUDA_VISIBLE_DEVICES hides those that it does not name)"
+    attribute = driver.CUdevice_attribute
+    found = tuple(
+        driver.cuDeviceGetAttribute(which, driver.cuDeviceGet(0)[1])[1]
+        for which in (
+            attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+            attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+        )
+    )
+    least = CAPABILITIES.get(major, CAPABILITIES[max(CAPABILITIES)])
+    if found < least:
+        return (
+            f"the GPU is too old: compute capability {found[0]}.{found[1]}, and CUDA {major} makes code for "
+            f"{least[0]}.{least[1]} and later"
+        )
+    try:
+        nvvm.version(), nvjitlink.version()
+    except RuntimeError as broken:
+        return f"NVVM or nvJitLink, which make the machine code, are not installed ({_first(broken)}): {INSTALL}"
     return ""
 
 
-def executable(program: Program, prepare: Prepare, single: bool) -> Runs:
-    """What runs ``program``. ``single``: a call returns one array, not a list."""
-    if program.target == "cpu":
-        return Executable(program, prepare, single)
+def _first(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:120]
+
+
+@cache
+def the_device() -> Device:
+    """The GPU that programs run on: the simulator's, or the first that the driver shows."""
     from symgraph.emit.numba_cuda import simulated
 
     if simulated():
-        from symgraph.runtime.simulated import SimulatedExecutable
+        from symgraph.runtime.simulated import SimulatedDevice
 
-        return SimulatedExecutable(program, prepare, single)
-    raise MissingDeviceError("target 'cuda' runs in Numba's simulator only so far (NUMBA_ENABLE_CUDASIM=1)")
+        return SimulatedDevice()
+    from symgraph.runtime.driver import HardwareDevice
+
+    return HardwareDevice(0)
+
+
+def executable(program: Program, prepare: Prepare, single: bool, **options: Any) -> Any:
+    """What runs ``program``, a :class:`Runs`. ``single``: a call returns one array, not a list.
+
+    ``options`` are those of a GPU: :class:`symgraph.runtime.gpu.Options`.
+    """
+    if program.target == "cpu":
+        return Executable(program, prepare, single)
+    from symgraph.runtime.gpu import GpuExecutable, Options
+
+    return GpuExecutable(program, prepare, single, the_device(), Options(**options))

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,9 @@ def function(
     threads: int | None = None,
     fast_math: bool = False,
     levels: Sequence[str] | None = None,
+    stream: Any = None,
+    device_outputs: bool | None = None,
+    graphs: bool = True,
 ) -> Function:
     """Compile a graph into a function of arrays.
 
@@ -81,6 +84,11 @@ def function(
         threads: how many threads a call may use; all cores by default.
         fast_math: allow rewrites that are equal over the reals but not bit for bit.
         levels: the named levels of rewrite rules that are on (see :data:`symgraph.pipeline.LEVELS`).
+        stream: for target ``"cuda"``: the CUDA stream that calls work on, of CuPy, PyTorch, Numba, cuda.core, or its
+            handle; by default the default stream. ``fn.on(stream)(...)`` is one call on another.
+        device_outputs: for target ``"cuda"``: whether results stay on the device, as
+            :class:`~symgraph.runtime.arrays.DeviceArray`; by default if an argument is there.
+        graphs: for target ``"cuda"``: whether calls are captured as CUDA graphs, which are replayed.
 
     No call compiles anything: a function takes arrays of any size and memory layout that its types allow.
     Results are deterministic for a fixed number of threads. Functions are thread-safe and can be pickled.
@@ -93,7 +101,8 @@ def function(
     with compiling(name or "function"):
         return Function(
             inputs, outputs, updates, givens, name=name, target=target, check=check, stop_after=stop_after,
-            threads=threads, fast_math=fast_math, levels=levels,
+            threads=threads, fast_math=fast_math, levels=levels, stream=stream, device_outputs=device_outputs,
+            graphs=graphs,
         )  # fmt: skip
 
 
@@ -127,11 +136,14 @@ class Function:
         threads: int | None = None,
         fast_math: bool = False,
         levels: Sequence[str] | None = None,
+        stream: Any = None,
+        device_outputs: bool | None = None,
+        graphs: bool = True,
     ) -> None:
         start = time.perf_counter()
         if target not in TARGETS:
             raise FormatError(f"target: {target!r} is not among {', '.join(TARGETS)}")
-        require(target)
+        require(target, stream=stream, device_outputs=device_outputs, graphs=None if graphs else graphs)
         if threads is not None and threads < 1:
             raise FormatError(f"threads: wanted at least 1, got {threads}")
         if check not in CHECKS:
@@ -140,7 +152,8 @@ class Function:
         self.target = target
         self._options: dict[str, Any] = {
             "name": name, "target": target, "check": check, "stop_after": stop_after, "threads": threads,
-            "fast_math": fast_math, "levels": levels,
+            "fast_math": fast_math, "levels": levels, "stream": stream, "device_outputs": device_outputs,
+            "graphs": graphs,
         }  # fmt: skip
         self._form: str = "none" if outputs is None else "one" if isinstance(outputs, Variable) else "list"
         outputs = getattr(outputs, "variable", outputs)
@@ -197,7 +210,10 @@ class Function:
 
         cache = kernel_cache()
         before = cache.compiled
-        self._executable = executable(self._program, self._prepare, single=plain and self._form == "one")
+        self._executable = executable(
+            self._program, self._prepare, plain and self._form == "one",
+            stream=stream, device_outputs=False if check else device_outputs, graphs=graphs,
+        )  # fmt: skip
         self.seconds["compile"] = time.perf_counter() - start
         self.compiled = cache.compiled - before if target == "cpu" else None
         if plain:
@@ -236,22 +252,36 @@ class Function:
             raise MissingInputError(f"{self._label}: no value for {names}; inputs are {self._signature}")
         return args
 
-    def _call(self, args: tuple[Any, ...]) -> Any:
+    def on(self, stream: Any) -> Callable[..., Any]:
+        """This function with its work on another CUDA stream: ``fn.on(stream)(x)``. For target ``"cuda"``."""
+        from symgraph.runtime.arrays import handle
+
+        require(self.target, stream=stream)
+        on = handle(stream)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return self._call(self._bound(args, kwargs), lambda *given: self._executable.on(on, given))
+
+        return call
+
+    def _call(self, args: tuple[Any, ...], entry: Any = None) -> Any:
         if self.target == "numpy":
             arrays = self._prepare_inputs(args)
             with self._locked():
                 given = dict(zip(self.inputs, arrays, strict=True))
-                look = NonFinite(self._label, {**given, **{s: s._value for s in self.shared}}) if self._watch else None
+                state: dict[Variable, Any] = {s: np.asarray(s._value) for s in self.shared}
+                look = NonFinite(self._label, {**given, **state}) if self._watch else None
                 values = interpret(self.graph, given, look)
                 for s in self.updates:
                     s.spare = None
                 set_all(self.updates, "_value", values[len(self.outputs) :])
             return self._returned(values[: len(self.outputs)])
+        entry = entry or self._executable.entry
         if self._entry is not None:
-            return self._entry(*args)
+            return entry(*args)
         if not self.updates:
             expected = self._expected(args) if self._check else None
-            out = self._executable.entry(*args, *[s._value for s in self.shared])
+            out = entry(*args, *self._values())
             if expected is not None:
                 self._compare(args, out, expected)
             if self._watch:
@@ -259,18 +289,25 @@ class Function:
             return self._returned(out)
         with self._locked():
             expected = self._expected(args) if self._check else None
-            spares = [_spare(s) for s in self.updates]
-            out = self._executable.entry(*args, *[s._value for s in self.shared], *spares)
+            spares = [self._spare(s) for s in self.updates]
+            out = entry(*args, *self._values(), *spares)
             if expected is not None:
-                self._compare(args, [*out, *spares], expected)
+                self._compare(args, [*out, *map(np.asarray, spares)], expected)
             if self._watch:
-                self._look(args, out, spares)
+                self._look(args, out, [*map(np.asarray, spares)])
             # Only now, when all has succeeded, do the new values become the state.
             old = [s._value for s in self.updates]
             set_all(self.updates, "_value", spares)
             for s, value in zip(self.updates, old, strict=True):
                 s.spare = value
         return self._returned(out)
+
+    def _values(self) -> list[Any]:
+        """The values of the shared variables where the target computes."""
+        return [self._executable.resident(s) if self.target == "cuda" else s._value for s in self.shared]
+
+    def _spare(self, s: SharedVariable) -> Any:
+        return self._executable.spare(s, _kept(s)) if self.target == "cuda" else _spare(s)
 
     def _locked(self) -> ExitStack:
         stack = ExitStack()
@@ -291,9 +328,11 @@ class Function:
         given = args[: len(args) - extra] if extra else args
         arrays = self._prepare_inputs(given)
         ready = [np.require(a, requirements=["C", "A"]) for a in arrays]
-        return [np.asarray(a, dtype=a.dtype.newbyteorder("=")) for a in ready] + list(
-            args[len(args) - extra :] if extra else ()
-        )
+        state = list(args[len(args) - extra :] if extra else ())
+        for k, s in enumerate(self.shared):
+            if type(state[k]) is not np.ndarray:  # a function on a device has it
+                state[k] = s.to_host()
+        return [np.asarray(a, dtype=a.dtype.newbyteorder("=")) for a in ready] + state
 
     @property
     def _label(self) -> str:
@@ -331,7 +370,7 @@ class Function:
 
     def _look(self, args: tuple[Any, ...], out: Sequence[NDArray[Any]], spares: Sequence[NDArray[Any]]) -> None:
         graph, into = self.program.graph, self.program.destinations
-        arrays = [*self._prepare_inputs(args), *[s._value for s in self.shared]]
+        arrays = [*self._prepare_inputs(args), *[np.asarray(s._value) for s in self.shared]]
         look = NonFinite(self._label, dict(zip(graph.inputs, arrays, strict=True)))
         values = dict(zip([*(v for v in graph.outputs if v not in into), *into], [*out, *spares], strict=True))
         for v in computed_floats(graph):
@@ -429,7 +468,8 @@ class Function:
 
         leaves_ = [*self.inputs, *self.updates]
         state = dump(leaves_, [*self.outputs, *self.updates.values()])
-        return _restore, (state, len(self.inputs), len(self.outputs), self._form, self._options)
+        options = {**self._options, "stream": None}  # a stream belongs to its process
+        return _restore, (state, len(self.inputs), len(self.outputs), self._form, options)
 
 
 _MISSING: Any = object()
@@ -457,9 +497,15 @@ _ALONE = _references()
 def _spare(s: SharedVariable) -> NDArray[Any]:
     """A buffer for the new value of ``s``: the one before last, unless a call in another thread still reads it."""
     spare, s.spare = s.spare, None
-    if spare is None or sys.getrefcount(spare) > _ALONE:
-        spare = np.empty_like(s._value, order="C")
+    if type(spare) is not np.ndarray or sys.getrefcount(spare) > _ALONE:
+        spare = np.empty(s._value.shape, s._value.dtype)
     return spare
+
+
+def _kept(s: SharedVariable) -> Any:
+    """The buffer of the value of ``s`` before last, or ``None`` where a call in another thread still reads it."""
+    spare, s.spare = s.spare, None
+    return None if spare is None or sys.getrefcount(spare) > _ALONE else spare
 
 
 def _checked_inputs(inputs: Sequence[Variable]) -> tuple[Variable, ...]:

@@ -220,8 +220,8 @@ def _measure(
         raise FormatError(f"{fn._label}: profile: wanted target 'cpu', got {fn.target!r}")
     program, state = executable.program, executable.native._state
     with fn._locked():
-        kept = [s._value for s in fn.shared]  # values are replaced by updates, never written while they are current
-        fresh = [np.empty_like(s._value, order="C") for s in fn.updates]
+        kept = [s.to_host() for s in fn.shared]  # values are replaced by updates, never written while they are current
+        fresh = [np.empty(s._value.shape, s._value.dtype) for s in fn.updates]
         arrays = [np.array(a) for a in executable._prepare((*fn._bound(args, kwargs), *kept, *fresh))]
     env = bind_sizes(program.arguments, arrays[: len(program.arguments)])
     dims = tuple(resolve(size, env) for size in executable.slot_sizes)

@@ -1,29 +1,31 @@
-"""CUDA programs in Numba's simulator: each thread of a launch is a thread of Python. For tests: a few threads suffice.
+"""A GPU as Numba's CUDA simulator has it: each thread of a launch is a thread of Python. For tests: a few suffice.
 
-Arrays are NumPy's. Intermediate results lie in one arena, where the memory plan puts them.
+Memory is the host's, addresses are real ones, and whatever is asked for is done at once, so streams order nothing.
 """
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from symgraph.emit.numba_cuda import simulate
-from symgraph.graph import Constant, Variable
-from symgraph.loop.schedule import ErrorWord
-from symgraph.passes.memory import ALIGNMENT, Buffer, assign_offsets
-from symgraph.runtime.launch import Limits, dimensions
-from symgraph.runtime.program import Plan, Program, ProgramStep, index_error
-from symgraph.runtime.sizes import Env, bind_sizes, resolve, settle, shape_of
-from symgraph.types import Dim
+from symgraph.errors import DeviceError
+from symgraph.loop.ir import Param
+from symgraph.runtime.arrays import Span
+from symgraph.runtime.dlpack import CPU
+from symgraph.runtime.launch import Dimensions, Limits
 
 LIMITS = Limits(threads=4, blocks=2, alone=True)
 """Few threads, and more than one of each kind."""
+ALIGNMENT = 256
+"""Bytes, as on a device."""
 
 
 class Elements:
@@ -51,82 +53,109 @@ class Elements:
             raise IndexError(f"{self.label}: no element {at} of {self.array.size}")
 
 
-class SimulatedExecutable:
-    """A program that Numba's CUDA simulator runs."""
+@dataclass(frozen=True)
+class _Kernel:
+    source: str
+    name: str
+    params: tuple[Param, ...]
 
-    def __init__(
-        self, program: Program, prepare: Callable[[tuple[Any, ...]], list[NDArray[Any]]], single: bool
-    ) -> None:
-        self.program = program
-        self._prepare = prepare
-        self._single = single
 
-    def entry(self, *args: Any) -> Any:
-        """Run on arrays: the inputs, shared variables, and the arrays that updates are written into."""
-        program = self.program
-        arrays = self._prepare(args)
-        count = len(program.arguments)
-        env = bind_sizes(program.arguments, arrays[:count])
-        settle([(c.got, c.wanted) for c in program.checks if not c.at_least], env)
-        for check in program.checks:
-            check.verify(env)
-        values: dict[Any, NDArray[Any]] = dict(zip(program.arguments, arrays[:count], strict=True))
-        values |= zip(program.destinations, arrays[count:], strict=True)
-        returned = [v for v in program.outputs if v not in program.destinations]
-        for v in returned:
-            values[v] = np.empty(shape_of(v.type.shape, env), v.type.dtype)
-        values |= self._arena(env)
+class SimulatedDevice:
+    """The GPU of the simulator; a :class:`symgraph.runtime.arrays.Device`."""
+
+    number = 0
+    dlpack = (CPU, 0)
+
+    def __init__(self) -> None:
+        self.blocks: dict[int, NDArray[Any]] = {}
+        self._recorded: list[tuple[Any, ...]] | None = None
+
+    def allocate(self, nbytes: int, stream: int) -> int:
+        """Memory of the host."""
+        raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+        address = int(raw.ctypes.data) + -raw.ctypes.data % ALIGNMENT
+        self.blocks[address] = raw
+        return address
+
+    def release(self, address: int, stream: int) -> None:
+        """Forget it; what refers to it is an error from here on."""
+        del self.blocks[address]
+
+    def upload(self, address: int, array: NDArray[Any], stream: int) -> None:
+        """Copy in."""
+        ctypes.memmove(address, array.ctypes.data, array.nbytes)
+
+    def download(self, array: NDArray[Any], address: int, stream: int) -> None:
+        """Copy out."""
+        ctypes.memmove(array.ctypes.data, address, array.nbytes)
+
+    def clear(self, span: Span, stream: int) -> None:
+        """Zeros, or a note of them."""
+        if self._recorded is not None:
+            self._recorded.append((span,))
+        else:
+            ctypes.memset(span.address, 0, span.nbytes)
+
+    def load(self, source: str, name: str, params: tuple[Param, ...]) -> _Kernel:
+        """The source; there is nothing to compile."""
+        return _Kernel(source, name, params)
+
+    def limits(self, kernel: _Kernel) -> Limits:
+        """A few threads."""
+        return LIMITS
+
+    def launch(self, kernel: _Kernel, where: Dimensions, values: list[Any], stream: int) -> None:
+        """Run a kernel to its end, or note it."""
+        if self._recorded is not None:
+            self._recorded.append((kernel, where, values))
+            return
+        args = [
+            _elements(kernel, p, v) if isinstance(v, Span) else v for p, v in zip(kernel.params, values, strict=True)
+        ]
         with _quick_switches():
-            for s in program.steps:
-                self._step(s, values, env)
-        if self._single:
-            return values[returned[0]]
-        return [values[v] for v in returned]
+            simulate(kernel.source, kernel.name, where.grid, where.block, args)
 
-    def free(self) -> None:
-        """Nothing is kept."""
+    def capture(self, record: Callable[[int], None]) -> list[tuple[Any, ...]]:
+        """What is noted."""
+        made: list[tuple[Any, ...]] = []
+        self._recorded = made
+        try:
+            record(0)
+        finally:
+            self._recorded = None
+        return made
 
-    def _arena(self, env: Env) -> dict[Buffer, NDArray[Any]]:
-        buffers = [b for b in self.program.memory.buffers if not b.output]
-        sizes = [resolve(b.size, env) for b in buffers]
-        offsets, total = assign_offsets([(b.first, b.last, n) for b, n in zip(buffers, sizes, strict=True)])
-        raw = np.empty(total + ALIGNMENT, np.uint8)
-        start = -raw.ctypes.data % ALIGNMENT
-        tensors = sum(resolve(v.type.size, env) * v.type.dtype.itemsize for v in self.program.memory.of)
-        self.program.last_plan = Plan(env, total, dict(zip(buffers, offsets, strict=True)), tensors)
-        return {b: raw[start + o : start + o + n] for b, o, n in zip(buffers, offsets, sizes, strict=True)}
+    def replay(self, graph: list[tuple[Any, ...]], stream: int) -> None:
+        """Do what was noted."""
+        for work in graph:
+            if len(work) == 1:
+                self.clear(work[0], stream)
+            else:
+                self.launch(work[0], work[1], work[2], stream)
 
-    def _step(self, s: ProgramStep, values: dict[Any, NDArray[Any]], env: Env) -> None:
-        assert s.launch is not None
-        assert s.loops is not None
-        error = np.zeros(1, np.int32)
-        where = dimensions(s.launch, env, LIMITS)
-        pairs = zip(s.loops.params, s.bindings, strict=True)
-        args = [self._word(s, p.name, b, values, env, error) for p, b in pairs]
-        simulate(s.source, s.name, where.grid, where.block, args)
-        if error[0]:
-            raise index_error(s, int(error[0]), env)
+    def synchronize(self, stream: int | None) -> None:
+        """All is done."""
 
-    def _word(
-        self, s: ProgramStep, name: str, bound: Any, values: dict[Any, NDArray[Any]], env: Env, error: NDArray[Any]
-    ) -> Any:
-        if isinstance(bound, Variable):
-            flat = self._array(bound, values).reshape(-1).view(bound.type.dtype)
-            return Elements(flat.view(np.uint8) if bound.type.dtype == bool else flat, f"{s.name}, {name}")
-        if isinstance(bound, ErrorWord):
-            return Elements(error, f"{s.name}, {name}")
-        if isinstance(bound, int | Dim):
-            return resolve(bound, env)
-        return np.float32(bound) if bound.dtype == np.float16 else bound
+    def order(self, first: int, then: int) -> None:
+        """It is in order."""
 
-    def _array(self, v: Variable, values: dict[Any, NDArray[Any]]) -> NDArray[Any]:
-        if isinstance(v, Constant):
-            return np.ascontiguousarray(v.data)
-        buffer = self.program.memory.of.get(v)
-        if buffer is None:
-            return values[v]
-        outside = next((u for u in buffer.variables if u in values), None)
-        return values[buffer if outside is None else outside]
+    def owner(self, address: int) -> int:
+        """There is one device."""
+        return self.number
+
+    def current(self) -> AbstractContextManager[None]:
+        """It is the only one."""
+        return nullcontext()
+
+
+def _elements(kernel: _Kernel, param: Param, span: Span) -> Elements:
+    dtype = np.dtype(np.uint8) if param.dtype == bool else param.dtype
+    if span.nbytes % dtype.itemsize:
+        raise DeviceError(f"{kernel.name}, {param.name}: {span.nbytes} bytes are no whole number of {dtype}")
+    if not span.nbytes:
+        return Elements(np.empty(0, dtype), f"{kernel.name}, {param.name}")
+    memory: Any = (ctypes.c_char * span.nbytes).from_address(span.address)
+    return Elements(np.frombuffer(memory, dtype), f"{kernel.name}, {param.name}")
 
 
 @contextmanager

@@ -1,0 +1,357 @@
+"""A program on a GPU: arguments in, launches or a replayed graph, results out.
+
+What a call does, in order:
+
+1. Arrays that are on the device stay where they are; NumPy's are copied into memory that the program keeps.
+2. Sizes that were not seen before get a plan: where everything lies in the arena, and how each kernel is launched.
+3. The launches go to the stream. Where every address is one that was there before, they have been captured as one CUDA
+   graph, and the graph is replayed.
+4. Results stay on the device if an argument was there, and are copied to NumPy arrays if none was. Only the copies
+   wait for the device, and programs that check indices, which wait for what the checks found.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from symgraph import source
+from symgraph.errors import DeviceError, SizeError
+from symgraph.graph import Constant, SharedVariable, Variable
+from symgraph.loop.ir import Param
+from symgraph.loop.schedule import ErrorWord, Launch
+from symgraph.passes.memory import assign_offsets
+from symgraph.runtime.arrays import Device, DeviceArray, Memory, Span, View, handle, on_device, view
+from symgraph.runtime.launch import Dimensions, dimensions
+from symgraph.runtime.program import MAX_PLANS, Plan, Program, ProgramStep, index_error
+from symgraph.runtime.sizes import as_array, bind_sizes, label, resolve, settle, shape_of
+from symgraph.types import Dim
+
+MAX_GRAPHS = 8
+"""Captured graphs kept for one set of sizes: results and updated variables take turns in a few places."""
+ERROR = np.dtype(np.int32)
+
+Prepare = Callable[[tuple[Any, ...]], list[NDArray[Any]]]
+Slot = tuple[int, int, int]
+"""Of the table of addresses, an offset in bytes, and how many bytes there are."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a caller decides.
+
+    Attributes:
+        stream: the handle of the stream that a call's work goes to.
+        device_outputs: whether results stay on the device; ``None``: if an argument is there.
+        graphs: whether calls are captured as CUDA graphs and replayed.
+    """
+
+    stream: Any = None
+    device_outputs: bool | None = None
+    graphs: bool = True
+
+
+@dataclass
+class _Ready:
+    """A step with its sizes known."""
+
+    kernel: Any
+    where: Dimensions
+    words: list[Any]  # a Slot, a Span, or a number
+
+
+@dataclass
+class _Sized:
+    """The program for one set of sizes."""
+
+    plan: Plan
+    steps: list[_Ready]
+    shapes: list[tuple[int, ...]]  # of what is returned
+    updated: list[tuple[int, ...]]
+    graphs: OrderedDict[tuple[int, ...], Any] = field(default_factory=OrderedDict)  # None: seen once
+
+
+class GpuExecutable:
+    """A program on a GPU. One call at a time: calls from several threads take turns."""
+
+    def __init__(self, program: Program, prepare: Prepare, single: bool, device: Device, options: Options) -> None:
+        self.program = program
+        self.device = device
+        self.options = options
+        self._prepare = prepare
+        self._single = single
+        self._lock = threading.RLock()
+        self._stream = handle(options.stream)
+        self._given = sum(not isinstance(v, SharedVariable) for v in program.arguments)
+        self._returned = [v for v in program.outputs if v not in program.destinations]
+        outside = [*program.arguments, *program.destinations, *self._returned]
+        self._slots: dict[Any, int] = {v: k for k, v in enumerate(outside)}
+        self._arena, self._errors = len(outside), len(outside) + 1
+        self._checks = [k for k, s in enumerate(program.steps) if any(isinstance(b, ErrorWord) for b in s.bindings)]
+        self._sized: OrderedDict[tuple[tuple[int, ...], ...], _Sized] = OrderedDict()
+        self._kept: dict[Any, Memory] = {}
+        self._constants: dict[Variable, DeviceArray] = {}
+        with device.current():
+            self._kernels = [self._load(s) for s in program.steps]
+            for v in dict.fromkeys(b for s in program.steps for b in s.bindings if isinstance(b, Constant)):
+                self._constants[v] = self.array(v.data, self._stream)
+
+    def _load(self, s: ProgramStep) -> Any:
+        assert s.loops is not None
+        return self.device.load(s.source, s.name, tuple(s.loops.params))
+
+    # -- a call -------------------------------------------------------------------------------------------------------
+
+    def entry(self, *args: Any) -> Any:
+        """Run on arrays: the inputs, shared variables, and the arrays that updates are written into."""
+        return self.on(self._stream, args)
+
+    def on(self, stream: int, args: tuple[Any, ...]) -> Any:
+        """As :meth:`entry`, on a stream."""
+        count = len(self.program.arguments)
+        if len(args) != count + len(self.program.destinations):
+            self._prepare(args)  # says which are missing
+        with self._lock, self.device.current():
+            device_outputs = self.options.device_outputs
+            if device_outputs is None:
+                device_outputs = any(map(on_device, args[: self._given]))
+            views = [self._argument(k, a, stream) for k, a in enumerate(args[:count])]
+            sized = self._for_sizes(views)
+            written = self._destinations(sized, args[count:], stream)
+            results, addresses = self._results(sized, device_outputs, stream)
+            spans = [*(v.address for v in views), *(m.address for m in written), *addresses]
+            self._run(sized, tuple(spans), stream)
+            self._look(sized, stream)
+            for v in views:
+                if v.stream is not None and v.stream != stream:
+                    self.device.order(stream, v.stream)  # whoever writes there next comes after this call
+            if not device_outputs:
+                results = self._copied(results, stream)
+            del views
+        return results[0] if self._single else results
+
+    def _argument(self, k: int, value: Any, stream: int) -> View:
+        v = self.program.arguments[k]
+        if on_device(value):
+            found = view(v, label(v, k), value, self.device, stream)
+            return found if found.strides is None else self._packed(k, found, stream)
+        array = np.require(as_array(v, value, label(v, k)), requirements=["C", "A"])
+        array = np.asarray(array, dtype=array.dtype.newbyteorder("="))
+        memory = self._keep(("argument", k), array.nbytes, stream)
+        if array.nbytes:
+            self.device.upload(memory.address, array, stream)
+        return View(memory.address, array.shape, array.dtype, None, memory)
+
+    def _destinations(self, sized: _Sized, arrays: tuple[Any, ...], stream: int) -> list[Memory]:
+        for v, array, shape in zip(self.program.destinations, arrays, sized.updated, strict=True):
+            if array.shape != shape:
+                raise SizeError(
+                    f"updates: the new value has shape {list(shape)}, the shared variable {list(array.shape)}   "
+                    f"{source.show(v.sources)}"
+                )
+            array.memory.use(stream)
+        return [a.memory for a in arrays]
+
+    def _results(self, sized: _Sized, device_outputs: bool, stream: int) -> tuple[list[Any], list[int]]:
+        """Arrays for the results, and where they lie."""
+        out = []
+        for k, (v, shape) in enumerate(zip(self._returned, sized.shapes, strict=True)):
+            nbytes = int(np.prod(shape, dtype=np.int64)) * v.type.dtype.itemsize
+            memory = (
+                Memory(self.device, nbytes, stream) if device_outputs else self._keep(("result", k), nbytes, stream)
+            )
+            out.append(DeviceArray(shape, v.type.dtype, memory))
+        return out, [a.memory.address for a in out]
+
+    def _copied(self, results: list[DeviceArray], stream: int) -> list[NDArray[Any]]:
+        out = [np.empty(a.shape, a.dtype) for a in results]
+        for array, a in zip(out, results, strict=True):
+            if array.nbytes:
+                self.device.download(array, a.memory.address, stream)
+        self.device.synchronize(stream)
+        return out
+
+    # -- launches -----------------------------------------------------------------------------------------------------
+
+    def _run(self, sized: _Sized, addresses: tuple[int, ...], stream: int) -> None:
+        arena = self._keep("arena", sized.plan.arena, stream)
+        errors = self._keep("errors", ERROR.itemsize * len(sized.steps), stream)
+        for array in self._constants.values():
+            array.memory.use(stream)
+        addresses = (*addresses, arena.address, errors.address)
+        if not self.options.graphs or len(sized.steps) < 2:
+            return self._launch(sized, addresses, stream)
+        graph = sized.graphs.get(addresses)
+        if graph is not None:
+            sized.graphs.move_to_end(addresses)
+            return self.device.replay(graph, stream)
+        # A graph costs more to make than to launch once: it is made when the same addresses come again.
+        if addresses not in sized.graphs:
+            sized.graphs[addresses] = None
+            if len(sized.graphs) > MAX_GRAPHS:
+                sized.graphs.popitem(last=False)
+            return self._launch(sized, addresses, stream)
+        sized.graphs[addresses] = graph = self.device.capture(lambda on: self._launch(sized, addresses, on))
+        self.device.replay(graph, stream)
+
+    def _launch(self, sized: _Sized, addresses: tuple[int, ...], stream: int) -> None:
+        if self._checks:
+            self.device.clear(Span(addresses[self._errors], ERROR.itemsize * len(sized.steps)), stream)
+        for s in sized.steps:
+            values = [Span(addresses[w[0]] + w[1], w[2]) if type(w) is tuple else w for w in s.words]
+            self.device.launch(s.kernel, s.where, values, stream)
+
+    def _look(self, sized: _Sized, stream: int) -> None:
+        """Raise for an index that was out of range. This waits for the device."""
+        if not self._checks:
+            return
+        codes = np.empty(len(sized.steps), ERROR)
+        self.device.download(codes, self._kept["errors"].address, stream)
+        self.device.synchronize(stream)
+        for k in self._checks:
+            if codes[k]:
+                raise index_error(self.program.steps[k], int(codes[k]), sized.plan.env)
+
+    # -- plans --------------------------------------------------------------------------------------------------------
+
+    def _for_sizes(self, views: list[View]) -> _Sized:
+        key = tuple(v.shape for v in views)
+        found = self._sized.get(key)
+        if found is None:
+            found = self._sized[key] = self._plan(views)
+            if len(self._sized) > MAX_PLANS:
+                self._sized.popitem(last=False)
+        self.program.last_plan = found.plan
+        return found
+
+    def _plan(self, views: list[Any]) -> _Sized:
+        program = self.program
+        env = bind_sizes(program.arguments, views)
+        settle([(c.got, c.wanted) for c in program.checks if not c.at_least], env)
+        for check in program.checks:
+            check.verify(env)
+        buffers = [b for b in program.memory.buffers if not b.output]
+        sizes = [resolve(b.size, env) for b in buffers]
+        offsets, total = assign_offsets([(b.first, b.last, n) for b, n in zip(buffers, sizes, strict=True)])
+        tensors = sum(resolve(v.type.size, env) * v.type.dtype.itemsize for v in program.memory.of)
+        plan = Plan(env, total, dict(zip(buffers, offsets, strict=True)), tensors)
+        steps = []
+        for k, (s, kernel) in enumerate(zip(program.steps, self._kernels, strict=True)):
+            where = dimensions(_launch_of(s), env, self.device.limits(kernel))
+            steps.append(_Ready(kernel, where, [self._word(b, k, plan) for b in s.bindings]))
+        shapes, updated = (
+            [shape_of(v.type.shape, env) for v in group] for group in (self._returned, program.destinations)
+        )
+        return _Sized(plan, steps, shapes, updated)
+
+    def _word(self, bound: Any, step: int, plan: Plan) -> Any:
+        if isinstance(bound, Constant):
+            array = self._constants[bound]
+            return Span(array.memory.address, array.nbytes)
+        if isinstance(bound, Variable):
+            nbytes = resolve(bound.type.size, plan.env) * bound.type.dtype.itemsize
+            buffer = self.program.memory.of.get(bound)
+            if buffer is None:
+                return self._slots[bound], 0, nbytes
+            outside = next((u for u in buffer.variables if u in self._slots), None)
+            return (self._arena, plan.offsets[buffer], nbytes) if outside is None else (self._slots[outside], 0, nbytes)
+        if isinstance(bound, ErrorWord):
+            return self._errors, ERROR.itemsize * step, ERROR.itemsize
+        if isinstance(bound, int | Dim):
+            return resolve(bound, plan.env)
+        return np.float32(bound) if bound.dtype == np.float16 else bound
+
+    # -- memory -------------------------------------------------------------------------------------------------------
+
+    def array(self, value: NDArray[Any], stream: int) -> DeviceArray:
+        """A copy on the device."""
+        ready = np.ascontiguousarray(value).reshape(np.shape(value))
+        made = DeviceArray(ready.shape, ready.dtype, Memory(self.device, ready.nbytes, stream))
+        if ready.nbytes:
+            self.device.upload(made.memory.address, ready, stream)
+        return made
+
+    def resident(self, s: SharedVariable) -> DeviceArray:
+        """The value of a shared variable, moved to the device where it is not there."""
+        value: Any = s._value
+        if isinstance(value, DeviceArray) and value.memory.device is self.device:
+            return value
+        with s.lock, self.device.current():
+            found: Any = s._value
+            if not (isinstance(found, DeviceArray) and found.memory.device is self.device):
+                found = self.array(np.asarray(found), self._stream)
+                s._value = found
+                s.spare = None
+        made: DeviceArray = found
+        return made
+
+    def spare(self, s: SharedVariable, before: Any) -> DeviceArray:
+        """Memory for the new value of ``s``: that of the value ``before`` last, where it fits."""
+        value = self.resident(s)
+        if isinstance(before, DeviceArray) and before.shape == value.shape and before.memory.device is self.device:
+            return before
+        with self.device.current():
+            return DeviceArray(value.shape, value.dtype, Memory(self.device, value.nbytes, self._stream))
+
+    def _keep(self, key: Any, nbytes: int, stream: int) -> Memory:
+        """Memory that the program keeps from call to call, of at least so many bytes."""
+        found = self._kept.get(key)
+        if found is None or found.nbytes < nbytes:
+            found = self._kept[key] = Memory(self.device, nbytes, stream)
+        found.use(stream)
+        return found
+
+    def free(self) -> None:
+        """Give back the memory that is kept for the next call."""
+        with self._lock, self.device.current():
+            self._kept.clear()
+            for sized in self._sized.values():
+                sized.graphs.clear()
+
+    # -- arguments that are not contiguous ----------------------------------------------------------------------------
+
+    def _packed(self, k: int, given: View, stream: int) -> View:
+        """A copy of a strided array, made on the device."""
+        assert given.strides is not None
+        item = given.dtype.itemsize
+        if any(s % item for s in given.strides) or given.ndim > 8:
+            raise DeviceError(f"{label(self.program.arguments[k], k)}: strides {given.strides} are not taken")
+        size = int(np.prod(given.shape, dtype=np.int64))
+        memory = self._keep(("argument", k), size * item, stream)
+        steps = [s // item for s in given.strides]
+        low = sum(min(0, s * (n - 1)) for s, n in zip(steps, given.shape, strict=True))
+        high = sum(max(0, s * (n - 1)) for s, n in zip(steps, given.shape, strict=True))
+        kernel = self.device.load(*_packing(given.ndim, item))
+        where = dimensions(Launch("grid", 1, size), {}, self.device.limits(kernel))
+        extents = [n for pair in zip(given.shape, steps, strict=True) for n in pair]
+        first = Span(given.address + low * item, (high - low + 1) * item)
+        values = [Span(memory.address, size * item), first, -low, size, *extents]
+        self.device.launch(kernel, where, values, stream)
+        return View(memory.address, given.shape, given.dtype, None, (memory, given.keep))
+
+
+def _launch_of(s: ProgramStep) -> Launch:
+    assert s.launch is not None
+    return s.launch
+
+
+def _packing(ndim: int, itemsize: int) -> tuple[str, str, tuple[Param, ...]]:
+    """The kernel that copies an array of any strides into one that is contiguous: source, name and parameters."""
+    name, word = f"pack_{ndim}_{8 * itemsize}", np.dtype(f"uint{8 * itemsize}")
+    sizes = ["first", "size", *(f"{what}{k}" for k in range(ndim) for what in "ns")]
+    lines = [f"def {name}(to, of, {', '.join(sizes)}):", "    i = thread()", "    while i < size:", "        rest = i"]
+    lines.append("        at = first")
+    for k in reversed(range(ndim)):
+        lines += [f"        at += (rest % n{k}) * s{k}", f"        rest = rest // n{k}"]
+    lines += ["        to[i] = of[at]", "        i += threads()", ""]
+    params = [Param("to", "buffer", word), Param("of", "buffer", word)]
+    return "\n".join(lines), name, tuple(params + [Param(s, "size", np.dtype(np.int64)) for s in sizes])
+
+
+__all__ = ["GpuExecutable", "Options"]
