@@ -12,7 +12,7 @@ many groups, is decided at the launch (:class:`Launch`): it is no part of the co
 * A reduction that walks memory along the results' last axis (sums over leading axes, products of matrices) is a map in
   which each thread adds up its own.
 * A *scatter* that adds does so atomically where the GPU can (32 and 64 bits): in no fixed order. Narrower dtypes are
-  added up by one thread.
+  added up in order: threads share the axes of the result that the scatter walks along, and each goes through the rest.
 
 Loops that move neighbouring elements move 16 bytes at once (:mod:`symgraph.loop.wide`).
 
@@ -86,12 +86,14 @@ class Launch:
         kind: ``one`` thread; ``grid``: ``lanes`` iterations over all threads; ``groups``: ``groups`` rows of ``lanes``.
         cooperates: whether the lanes of a group wait for each other. The lanes of a group that does not may lie in
             several blocks.
+        width: how many lanes a group has to have; 0: as many as suit.
     """
 
     kind: Literal["one", "grid", "groups"]
     groups: Size = 1
     lanes: Size = 1
     cooperates: bool = False
+    width: int = 0
 
 
 @dataclass(eq=False)
@@ -191,7 +193,7 @@ class _Scheduler:
             # Whoever stores true first: the others store the same.
             inner = [_raised(s) for s in inner]
         elif any(s.value.dtype.name not in ATOMIC for s in added):
-            return self.stage(in_order(body), Launch("one"))
+            return self.ordered(chain, inner, {name for s in added for name in s.own})
         if not chain:
             return self.stage(inner, Launch("one"))
         loops = [c.loop for c in chain]
@@ -199,6 +201,20 @@ class _Scheduler:
         made = self.flattened(loops, "grid", [*before, *inner])
         launch = Launch("grid", 1, product(self.extent(s) for s in loops))
         return self.stage([*chain[0].before, made], launch)
+
+    def ordered(self, chain: Sequence[Level], inner: Sequence[Statement], own: set[str]) -> Stage:
+        """A scatter in order: threads share the loops whose iterations never meet, and each runs the others."""
+        body = list(inner)
+        for level in reversed(chain):
+            s = level.loop
+            around_it = body if s.index in own else [For(s.index, s.start, s.stop, "serial", body)]
+            body = [*level.before, *around_it]
+        shared = [c.loop for c in chain if c.loop.index in own]
+        body = in_order(body)
+        if not shared:
+            return self.stage(body, Launch("one"))
+        launch = Launch("grid", 1, product(self.extent(s) for s in shared))
+        return self.stage([self.flattened(shared, "grid", body)], launch)
 
     # -- loops over rows, and loops within a row ----------------------------------------------------------------------
 

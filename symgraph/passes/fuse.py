@@ -12,7 +12,7 @@ cycle can arise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -79,6 +79,7 @@ class Kernel:
 
 
 Step: TypeAlias = Kernel | LibraryCall | HostCall
+Accepts: TypeAlias = Callable[[LibraryCall], bool]
 
 
 @dataclass(eq=False)
@@ -141,9 +142,9 @@ def trailing(node: Apply) -> bool:
 
 
 class _Fuser:
-    def __init__(self, graph: Graph, separately: bool = False, library: bool = True) -> None:
+    def __init__(self, graph: Graph, separately: bool = False, accepts: Accepts | None = None) -> None:
         self.graph = graph
-        self.library = library
+        self.accepts = accepts
         self.separately = separately
         self.position = {node: k for k, node in enumerate(graph.nodes)}
         self.uses: dict[Variable, list[_Use]] = {}
@@ -157,7 +158,9 @@ class _Fuser:
         for node in reversed(self.graph.nodes):
             if not any(v in self.uses or v in self.stored for v in node.outputs):
                 continue
-            call = HostCall(node) if node.op.host else library_call(node, given) if self.library else None
+            call = HostCall(node) if node.op.host else library_call(node, given)
+            if isinstance(call, LibraryCall) and self.accepts is not None and not self.accepts(call):
+                call = None
             if call is not None:
                 self.stored.update(v for v in call.reads if v.owner is not None and v not in given)
                 self.steps.append(call)
@@ -267,7 +270,7 @@ class _Fuser:
         op = node.op
         if any(v in self.stored for v in node.outputs) or len(node.outputs) > 1:
             return False
-        if not self.library and isinstance(op, Contract | ContractAdd):
+        if self.accepts is not None and isinstance(op, Contract | ContractAdd):
             return False  # a product of matrices inside another's loops would be computed over and over
         (v,) = node.outputs
         uses = self.uses[v]
@@ -419,12 +422,12 @@ def _long_rows(a: Kernel, b: Kernel, depth: int) -> bool:
     return True
 
 
-def fuse(graph: Graph, library: bool = True) -> list[Step]:
+def fuse(graph: Graph, accepts: Accepts | None = None) -> list[Step]:
     """The kernels and library calls that compute ``graph``, in an order in which they can run.
 
-    ``library``: whether the target has a library for matrix products; otherwise they are kernels.
+    ``accepts``: which matrix products the target's library takes, where not all; the others are kernels of their own.
     """
-    return _Fuser(graph, library=library).run()
+    return _Fuser(graph, accepts=accepts).run()
 
 
 def separate(graph: Graph) -> list[Step]:

@@ -49,6 +49,8 @@ def dimensions(launch: Launch, env: Mapping[Atom, int], limits: Limits) -> Dimen
     if launch.kind == "one":
         return Dimensions((1, 1), (1, 1))
     rows, lanes = max(1, resolve(launch.groups, env)), max(1, resolve(launch.lanes, env))
+    if launch.width:
+        return Dimensions((min(limits.blocks, rows), 1), (launch.width, 1))
     if launch.kind == "grid":
         width = min(limits.threads, _power(lanes))
         return Dimensions((min(limits.blocks, -(-lanes // width)), 1), (width, 1))

@@ -25,6 +25,7 @@ from symgraph.passes.fuse import Kernel, Step, fuse
 from symgraph.passes.library import HostCall, LibraryCall
 from symgraph.passes.memory import Buffer, MemoryPlan, assign_offsets, plan_memory
 from symgraph.passes.schedule import schedule
+from symgraph.runtime import products
 from symgraph.runtime.checks import SizeCheck, lines
 from symgraph.runtime.host import HostCode
 from symgraph.runtime.sizes import Env, bind_sizes, resolve, settle
@@ -118,8 +119,8 @@ def build(
     target: str = "cpu",
 ) -> Program:
     """Fuse, lower and plan an optimized graph for ``"cpu"`` or ``"cuda"``. Compiles nothing and needs no device."""
-    made = _launches if target == "cuda" else _made
-    steps = [made_step for s in schedule(fuse(graph, library=target == "cpu"), outputs) for made_step in made(s)]
+    made, accepts = (_made, None) if target == "cpu" else (_launches, products.accepts)
+    steps = [made_step for s in schedule(fuse(graph, accepts), outputs) for made_step in made(s)]
     memory = plan_memory([s.step for s in steps], outputs, graph.inputs)
     for k, s in enumerate(steps):
         for v in s.workspace:
@@ -133,6 +134,9 @@ def build(
 
 def _launches(step: Step) -> list[ProgramStep]:
     """A step on a GPU: one launch or several, one after the other."""
+    if isinstance(step, LibraryCall):
+        name, text, params, bindings, launch = products.product(step)
+        return [ProgramStep(name, step, list(bindings), 1, (), text, loops=LoopKernel(params), launch=launch)]
     if not isinstance(step, Kernel):
         raise HostError(
             f"{step.node.op}: target 'cuda' has no steps that run on the processor: compute it before, and give it to "

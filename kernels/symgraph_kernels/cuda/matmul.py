@@ -1,0 +1,170 @@
+"""Matrix products in tiles of shared memory, for NVIDIA GPUs: C[m, n] (+)= op(A)[m, k] op(B)[k, n], batched.
+
+::
+
+    source(name, dtype, trans_a, trans_b, accumulate, tiles, epilogue) -> str     a kernel, in Python for Numba-CUDA
+    PARAMETERS: (name, kind) of what it takes, in order
+    count_tiles(m, n, outer, inner, tiles) -> int                                 groups that have work
+
+A group is a block of ``tiles.threads`` lanes, and computes a tile of C: it goes through k in steps of ``tiles.k``, for
+each of which its lanes bring a piece of A and a piece of B into shared memory. A lane has ``tiles.each_m`` ×
+``tiles.each_n`` elements of C in registers, in strides, so that neighbouring lanes read neighbouring words of shared
+memory and write neighbouring elements of C. The tiles of BLAS's ``gemm`` and of CUTLASS: Goto and van de Geijn,
+"Anatomy of high-performance matrix multiplication" (2008), one level lower.
+
+Sums are in the order of k, with fused multiply-adds, whatever the sizes of tiles: the result depends on nothing else.
+Matrices are row-major: ``lda``, ``ldb``, ``ldc`` are the distances between stored rows. There are two batch axes, with
+a stride for each operand. Needs nothing but text: the vocabulary is that of :mod:`~symgraph_kernels.cuda.threads`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Sizes of tiles.
+
+    Attributes:
+        m, n: of C, for a block.
+        k: of A and B in shared memory.
+        each_m, each_n: elements of C of one thread.
+    """
+
+    m: int = 64
+    n: int = 64
+    k: int = 16
+    each_m: int = 4
+    each_n: int = 4
+
+    def __post_init__(self) -> None:
+        lanes = self.threads
+        if self.m % self.each_m or self.n % self.each_n or self.m * self.k % lanes or self.n * self.k % lanes:
+            raise ValueError(f"{self}: {lanes} threads do not share the tiles evenly")
+        if lanes & (lanes - 1):
+            raise ValueError(f"{self}: {lanes} threads: wanted a power of two")
+
+    @property
+    def threads(self) -> int:
+        """Of a block."""
+        return (self.m // self.each_m) * (self.n // self.each_n)
+
+    def shared(self, itemsize: int) -> int:
+        """Bytes of shared memory."""
+        return self.k * (self.m + 1 + self.n + 1) * itemsize
+
+
+MEDIUM = Tiles()
+"""Enough blocks for products of some hundred rows and columns."""
+LARGE = Tiles(128, 128, 8, 8, 8)
+"""Each word from shared memory is used eight times: arithmetic and shared memory are then equally busy."""
+SMALL = Tiles(4, 4, 4, 2, 2)
+"""Four threads: for the simulator."""
+
+ACTIVATIONS = ("", "tanh", "exp", "relu", "sigmoid")
+"""What may follow the product, and the bias: nothing, or a function of each element."""
+
+PARAMETERS: tuple[tuple[str, str], ...] = (
+    ("m", "size"), ("n", "size"), ("k", "size"),
+    ("a", "buffer"), ("a_offset", "size"), ("lda", "size"),
+    ("b", "buffer"), ("b_offset", "size"), ("ldb", "size"),
+    ("c", "buffer"), ("ldc", "size"),
+    ("outer", "size"), ("inner", "size"),
+    ("a_outer", "size"), ("a_inner", "size"), ("b_outer", "size"), ("b_inner", "size"),
+    ("c_outer", "size"), ("c_inner", "size"),
+)  # fmt: skip
+"""``bias``, a buffer, follows where there is one."""
+
+
+def count_tiles(m: int, n: int, outer: int, inner: int, tiles: Tiles) -> int:
+    """How many tiles C has, over all matrices of the batch."""
+    return -(-m // tiles.m) * -(-n // tiles.n) * outer * inner
+
+
+def source(
+    name: str,
+    dtype: str,
+    trans_a: bool = False,
+    trans_b: bool = False,
+    accumulate: bool = False,
+    tiles: Tiles = MEDIUM,
+    bias: bool = False,
+    activation: str = "",
+) -> str:
+    """A kernel's text. ``dtype`` is ``float32`` or ``float64``.
+
+    ``accumulate`` adds to what C has; ``bias`` adds a vector of n numbers to each row; ``activation`` is one of
+    :data:`ACTIVATIONS`, applied last.
+    """
+    t, lanes = tiles, tiles.threads
+    across, down = t.n // t.each_n, t.m // t.each_m  # lanes along n and m
+    word = {"size": "int64", "buffer": f"pointer_{dtype}"}
+    params = [*PARAMETERS, *([("bias", "buffer")] if bias else [])]
+    lines = [f"def {name}({', '.join(f'{p}: {word[kind]}' for p, kind in params)}):"]
+
+    def put(depth: int, *texts: str) -> None:
+        lines.extend("    " * depth + text for text in texts)
+
+    # One word more in each row: lanes that go down a column then meet different banks.
+    wide_a, wide_b = t.m + 1, t.n + 1
+    put(1, f"sa = cuda.shared.array({t.k * wide_a}, memory_{dtype})",
+        f"sb = cuda.shared.array({t.k * wide_b}, memory_{dtype})",
+        f"zero = {dtype}(0)",
+        f"high = (m + {t.m - 1}) // {t.m}", f"wide = (n + {t.n - 1}) // {t.n}",
+        "me = lane()", f"x = me % {across}", f"y = me // {across}",
+        "tile = group()",
+        "while tile < high * wide * outer * inner:")  # fmt: skip
+    put(2, "at = tile // (high * wide)", "part = tile % (high * wide)",
+        f"row = (part // wide) * {t.m}", f"column = (part % wide) * {t.n}",
+        "a0 = a_offset + (at // inner) * a_outer + (at % inner) * a_inner",
+        "b0 = b_offset + (at // inner) * b_outer + (at % inner) * b_inner",
+        "c0 = (at // inner) * c_outer + (at % inner) * c_inner")  # fmt: skip
+    put(2, *(f"r{i}_{j} = zero" for i in range(t.each_m) for j in range(t.each_n)))
+    put(2, "step = 0", "while step < k:")
+    put(3, *_bring("a", "sa", wide_a, t.m, t.k, lanes, "row", "m", "lda", not trans_a))
+    put(3, *_bring("b", "sb", wide_b, t.n, t.k, lanes, "column", "n", "ldb", trans_b))
+    put(3, "barrier()", f"for q in range({t.k}):")
+    put(4, *(f"u{i} = sa[q * {wide_a} + y + {i * down}]" for i in range(t.each_m)))
+    put(4, *(f"w{j} = sb[q * {wide_b} + x + {j * across}]" for j in range(t.each_n)))
+    put(4, *(f"r{i}_{j} = fma_{dtype}(u{i}, w{j}, r{i}_{j})" for i in range(t.each_m) for j in range(t.each_n)))
+    put(3, "barrier()", f"step += {t.k}")
+    for i in range(t.each_m):
+        put(2, f"i = row + y + {i * down}", "if i < m:")
+        for j in range(t.each_n):
+            put(3, f"j = column + x + {j * across}", "if j < n:")
+            put(4, f"value = r{i}_{j}")
+            put(4, *(["value = value + c[c0 + i * ldc + j]"] if accumulate else []))
+            put(4, *(["value = value + bias[j]"] if bias else []))
+            put(4, *_activated(activation, dtype), "c[c0 + i * ldc + j] = value")
+    put(2, "tile += groups()")
+    return "\n".join(lines) + "\n"
+
+
+def _bring(
+    matrix: str, to: str, wide: int, size: int, depth: int, lanes: int, start: str, end: str, ld: str, along: bool
+) -> Sequence[str]:
+    """Lines that bring a tile to shared memory, zeros where the matrix ends. ``along``: its rows go along k."""
+    out = []
+    for turn in range(size * depth // lanes):
+        number = f"(me + {turn * lanes})" if turn else "me"
+        inner = depth if along else size
+        near, far = f"{number} % {inner}", f"{number} // {inner}"
+        across, deep = (far, near) if along else (near, far)
+        out += [f"e = {across}", f"f = {deep}", "v = zero", f"if ({start} + e < {end}) & (step + f < k):"]
+        where = f"({start} + e) * {ld} + step + f" if along else f"(step + f) * {ld} + {start} + e"
+        out += [f"    v = {matrix}[{matrix}0 + {where}]", f"{to}[f * {wide} + e] = v"]
+    return out
+
+
+def _activated(activation: str, dtype: str) -> list[str]:
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"matmul: activation: {activation!r} is not among {', '.join(map(repr, ACTIVATIONS))}")
+    return {
+        "": [],
+        "tanh": [f"value = tanh_{dtype}(value)"],
+        "exp": [f"value = exp_{dtype}(value)"],
+        "relu": [f"value = maximum_{dtype}(value, zero)"],
+        "sigmoid": [f"value = sigmoid_{dtype}(value)"],
+    }[activation]

@@ -1,0 +1,85 @@
+"""Matrix products on a GPU: which are computed in tiles of shared memory, by which kernel, and on what.
+
+The kernel is ``symgraph_kernels.cuda.matmul``. Where that is left out, and for products that would leave most of a tile
+empty, the index form is dealt out to threads like any other reduction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from types import ModuleType
+
+import numpy as np
+
+from symgraph.graph import Variable
+from symgraph.loop.ir import Param
+from symgraph.loop.schedule import Launch
+from symgraph.passes.library import LibraryCall
+from symgraph.types import Size, floordiv
+
+LEAST = 16
+"""Rows and columns from which on tiles are used: fewer would keep a quarter of a tile's threads busy."""
+LEAST_INNER = 4
+"""Terms of a sum from which on tiles are used."""
+MANY = 1024
+"""Rows and columns from which on there are enough large tiles for all multiprocessors."""
+INT = np.dtype("int64")
+
+
+@cache
+def _kernels() -> ModuleType | None:
+    try:
+        from symgraph_kernels.cuda import matmul
+    except ImportError:
+        return None
+    return matmul
+
+
+@cache
+def _simulated() -> bool:
+    from symgraph.errors import MissingDeviceError
+
+    try:
+        from symgraph.emit.numba_cuda import simulated
+
+        return simulated()
+    except MissingDeviceError:
+        return False
+
+
+def accepts(call: LibraryCall) -> bool:
+    """Whether a matrix product is worth tiles, as far as sizes are known."""
+    x = call.matrices
+    wanted = ((x.m, LEAST), (x.n, LEAST), (x.k, LEAST_INNER))
+    return _kernels() is not None and all(not isinstance(n, int) or n >= least for n, least in wanted)
+
+
+def product(
+    call: LibraryCall,
+) -> tuple[str, str, list[Param], list[Variable | Size], Launch]:
+    """Name, source, parameters and their values, and launch of a matrix product that :func:`accepts` takes."""
+    kernels = _kernels()
+    assert kernels is not None
+    x = call.matrices
+    (out,) = call.node.outputs
+    dtype = out.type.dtype
+    large = dtype == np.float32 and all(isinstance(n, int) and n >= MANY for n in (x.m, x.n))
+    tiles = kernels.SMALL if _simulated() else kernels.LARGE if large else kernels.MEDIUM
+    text = kernels.source("{}", dtype.name, x.trans_a, x.trans_b, call.accumulates, tiles)
+    name = f"matmul_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    batch = [(1, 0, 0, 0)] * (2 - len(x.batch)) + list(x.batch)
+    (outer, a_outer, b_outer, c_outer), (inner, a_inner, b_inner, c_inner) = batch
+    values: dict[str, Variable | Size] = {
+        "m": x.m, "n": x.n, "k": x.k,
+        "a": x.a.base, "a_offset": x.a.offset, "lda": x.lda,
+        "b": x.b.base, "b_offset": x.b.offset, "ldb": x.ldb,
+        "c": out, "ldc": x.ldc,
+        "outer": outer, "inner": inner,
+        "a_outer": a_outer, "a_inner": a_inner, "b_outer": b_outer, "b_inner": b_inner,
+        "c_outer": c_outer, "c_inner": c_inner,
+    }  # fmt: skip
+    params = [Param(p, kind, dtype if kind == "buffer" else INT) for p, kind in kernels.PARAMETERS]
+    groups = floordiv(x.m + tiles.m - 1, tiles.m) * floordiv(x.n + tiles.n - 1, tiles.n) * outer * inner
+    launch = Launch("groups", groups, tiles.threads, cooperates=True, width=tiles.threads)
+    return name, text.replace("{}", name, 1), params, [values[p.name] for p in params], launch
