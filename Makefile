@@ -23,7 +23,7 @@ define outdated
 $(if $(filter-out x$(WANTED),x$(shell cat $(1)/interpreter 2>/dev/null)),always)
 endef
 
-.PHONY: help demo test test-cudasim test-jax check format golden lowest bench notebooks docs build clean always
+.PHONY: help demo test test-cudasim test-browser test-jax check format golden lowest bench notebooks docs build clean always
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -34,11 +34,15 @@ demo: $(VENV)/demo ## Train a network on handwritten digits, then fit by Newton-
 	$(BIN)/symgraph demo $(ARGS)
 
 test: $(VENV)/test ## Run the whole test suite
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --ignore=tests/browser $(ARGS)
 	$(SIMULATOR) -n $(WORKERS) $(ARGS) || test $$? -eq 5
 
 test-cudasim: $(VENV)/test ## Run the tests of target cuda on Numba's simulator, in a process of their own
 	$(SIMULATOR) -n $(WORKERS) $(ARGS)
+
+test-browser: $(VENV)/browser ## Drive the viewer in Chromium; screenshots go to build/screenshots
+	@.ci/chromium
+	$(BIN)/python -m pytest tests/browser $(ARGS)
 
 test-jax: .venv-bench/bench ## Compare 1,000 programs of nested transformations with JAX (some 20 minutes on one core)
 	.venv-bench/bin/python -m pytest tests/autodiff/test_against_jax.py $(ARGS)
@@ -91,10 +95,10 @@ clean: ## Remove the environments and everything that tools left behind
 	@$(PYTHON) -m venv $*
 	@echo '$(WANTED)' > $@
 
-$(VENV)/demo $(VENV)/test $(VENV)/dev $(VENV)/docs $(VENV)/notebooks: $(VENV)/interpreter pyproject.toml
+$(VENV)/demo $(VENV)/test $(VENV)/dev $(VENV)/docs $(VENV)/notebooks $(VENV)/browser: $(VENV)/interpreter pyproject.toml
 	@echo 'Installing symgraph[$(@F)] into $(VENV)'
 	@$(BIN)/python $(PIP) --editable '.[$(@F)]'
-	@touch $(if $(filter-out docs,$(@F)),$(VENV)/demo) $(if $(filter dev,$(@F)),$(VENV)/test) $@
+	@touch $(if $(filter-out docs,$(@F)),$(VENV)/demo) $(if $(filter dev browser,$(@F)),$(VENV)/test) $@
 
 .venv-lowest/test: .venv-lowest/interpreter pyproject.toml .ci/lowest.py
 	@.venv-lowest/bin/python .ci/lowest.py > .venv-lowest/constraints.txt

@@ -869,7 +869,7 @@
   }
 
   function code(kernel) {
-    const texts = data.code[kernel], box = make("section", { className: "code" });
+    const texts = Object.hasOwn(data.code, kernel) ? data.code[kernel] : null, box = make("section", { className: "code" });
     const titles = { loops: "Loops", python: "Python", llvm: "LLVM", ptx: "PTX" };
     if (!texts) { box.append(make("h3", {}, kernel), make("p", { className: "note" }, "A call of a library: it has no source here.")); aside.append(box); return; }
     const langs = Object.keys(titles).filter((l) => texts[l]);
