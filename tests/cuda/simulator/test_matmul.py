@@ -31,7 +31,8 @@ def test_alone(tiles: Tiles, dtype: str) -> None:
         stored_b = np.ascontiguousarray(b.swapaxes(1, 2) if tb else b)
         c = np.full((2, m, n), np.nan, dtype)
         sizes = {"m": m, "n": n, "k": k, "lda": stored_a.shape[2], "ldb": stored_b.shape[2], "ldc": n}
-        words: dict[str, Any] = {**sizes, "a": stored_a.ravel(), "b": stored_b.ravel(), "c": c.reshape(-1), "a_offset": 0,
+        words: dict[str, Any] = {**sizes, "a": stored_a.ravel(),
+                 "b": stored_b.ravel(), "c": c.reshape(-1), "a_offset": 0,
                  "b_offset": 0, "outer": 1, "inner": 2, "a_outer": 0, "b_outer": 0, "c_outer": 0, "a_inner": m * k,
                  "b_inner": k * n, "c_inner": m * n}  # fmt: skip
         run(source("kernel", dtype, ta, tb, tiles=tiles), tiles, **words)
@@ -44,7 +45,8 @@ def test_epilogues(activation: str) -> None:
     rng = np.random.default_rng(0)
     a, b, c, bias = (rng.normal(size=s) for s in ((5, 3), (3, 6), (5, 6), (6,)))
     out = c.reshape(-1).copy()
-    words: dict[str, Any] = {"m": 5, "n": 6, "k": 3, "a": a.ravel(), "b": b.ravel(), "c": out, "a_offset": 0, "b_offset": 0, "lda": 3,
+    words: dict[str, Any] = {"m": 5, "n": 6, "k": 3, "a": a.ravel(),
+             "b": b.ravel(), "c": out, "a_offset": 0, "b_offset": 0, "lda": 3,
              "ldb": 6, "ldc": 6, "outer": 1, "inner": 1, **dict.fromkeys(
                  ("a_outer", "a_inner", "b_outer", "b_inner", "c_outer", "c_inner"), 0), "bias": bias}  # fmt: skip
     run(source("kernel", "float64", accumulate=True, tiles=SMALL, bias=True, activation=activation), SMALL, **words)
