@@ -134,11 +134,15 @@ class Barrier:
 
 @dataclass(eq=False)
 class Atomic:
-    """``buffer[at] += value``, where other threads may do the same at the same time. In no fixed order."""
+    """``buffer[at] += value``, where other threads may do the same at the same time. In no fixed order.
+
+    ``own`` are indices of loops that are coordinates of the element: iterations that differ in one never meet.
+    """
 
     buffer: str
     at: Expr
     value: Expr
+    own: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)

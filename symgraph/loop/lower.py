@@ -429,7 +429,9 @@ class _Lowering:
         at = self.offset(out, r.values[:-1], block)
         at = self.let(at, block) if at.fn not in ("name", "const") else at
         if r.write.mode == "add" and self.flat:
-            block.body.append(Atomic(self.buffer(out), at, value))
+            coordinates = (self.canonical(e) for e in r.values[:-1])
+            own = tuple(str(self.loop_names[e].attr) for e in coordinates if e in self.loop_names)
+            block.body.append(Atomic(self.buffer(out), at, value, own))
             return
         if r.write.mode == "add":
             old = ix.Expr("load", (at,), out.type.dtype, self.buffer(out), frozenset())

@@ -161,6 +161,20 @@ def test_results_do_not_depend_on_the_launch(threads: int, monkeypatch: pytest.M
     check(outputs, np.random.default_rng(0).normal(size=(5, 11)))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "int8", "bool"])
+def test_scatters_that_no_atomic_addition_serves(dtype: str) -> None:
+    """In order; threads share the columns, which never meet."""
+    rows = sg.vector("rows", dtype="int64", shape="k")
+    values = sg.matrix("values", dtype=dtype, shape=("k", "m"))
+    out = sg.add_at(sg.zeros((4, values.shape[1]), dtype), rows, values)
+    rng = np.random.default_rng(0)
+    given = np.asarray(rng.integers(0, 2, (6, 5)) if dtype == "bool" else rng.integers(-3, 4, (6, 5)), dtype)
+    fn = check(out, np.array([0, 3, 3, -1, 0, 3]), given)
+    launch = fn.program.steps[-1].launch
+    assert launch is not None
+    assert launch.kind == "grid"
+
+
 def test_updates_and_shared_variables() -> None:
     w = sg.shared(np.ones(3), name="w")
     x = sg.vector("x", shape=3)
