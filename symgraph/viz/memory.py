@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from symgraph import source
 from symgraph.errors import PictureError
@@ -64,9 +64,9 @@ def draw_timeline(plan: Timeline) -> str:
     left, top, tall = 76.0, 70.0, 320.0
     steps = max(1, len(plan.steps))
     wide = max(560.0, min(1600.0, 46.0 * steps))
-    outputs = [b for b in plan.bars if b.offset < 0]
+    rows = _rows([b for b in plan.bars if b.offset < 0])
     strip = 20.0
-    width, height = left + wide + MARGIN, top + tall + 46 + strip * len(outputs) + MARGIN
+    width, height = left + wide + MARGIN, top + tall + 46 + strip * len(rows) + MARGIN
     of = f"memory plan: arena of {bytes_text(plan.arena)} for {bytes_text(plan.intermediates)} of intermediate tensors"
     heading = f"{plan.title} · {of}" if plan.title else of
 
@@ -98,12 +98,25 @@ def draw_timeline(plan: Timeline) -> str:
         if b.offset >= 0:
             end = y(b.offset + b.bytes)
             out.append(_bar(b, x(b.first), end, x(b.last + 1) - x(b.first), y(b.offset) - end))
-    for k, b in enumerate(outputs):
+    if rows:
+        label = f'x="{number(left - 8)}" y="{number(top + tall + 58)}" text-anchor="end"'
+        out.append(f'<text class="d" {label}>result{"s" if sum(map(len, rows)) > 1 else ""}</text>')
+    for k, row in enumerate(rows):
         above = top + tall + 46 + strip * k
-        label = f'x="{number(left - 8)}" y="{number(above + 12)}" text-anchor="end"'
-        out.append(f'<text class="d" {label}>{"result" if k == 0 else ""}</text>')
-        out.append(_bar(b, x(b.first), above, x(b.last + 1) - x(b.first), strip - 4))
+        out += [_bar(b, x(b.first), above, x(b.last + 1) - x(b.first), strip - 4) for b in row]
     return "\n".join([*out, "</svg>", ""])
+
+
+def _rows(bars: Sequence[Bar]) -> list[list[Bar]]:
+    """Bars in as few rows as they need: those of a row follow one another."""
+    rows: list[list[Bar]] = []
+    for b in sorted(bars, key=lambda b: b.first):
+        free = next((row for row in rows if row[-1].last < b.first), None)
+        if free is None:
+            rows.append([b])
+        else:
+            free.append(b)
+    return rows
 
 
 def _bar(b: Bar, x: float, y: float, width: float, height: float) -> str:

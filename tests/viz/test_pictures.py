@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from symgraph.graph import Variable
 from symgraph.viz import Picture, Subject
 from symgraph.viz.glyphs import text_width
 from symgraph.viz.groups import closed
+from symgraph.viz.memory import _rows
 from tests.viz.graphs import NASTY, nasty, network, orders, small
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -366,3 +368,13 @@ def test_functions_for_the_interpreter_are_drawn_too() -> None:
     f = sg.function([x], sg.exp(x) + 1, target="numpy")
     for level in ("written", "dce", "kernels", "program"):
         ET.fromstring(sg.viz.svg(f, level=level))
+
+
+def test_results_that_follow_one_another_share_a_row() -> None:
+    inputs, outputs = network(6)
+    plan = viz.timeline(sg.function(inputs, outputs), {"batch": 4})
+    rows = _rows([b for b in plan.bars if b.offset < 0])
+    assert sum(map(len, rows)) == len(outputs)
+    assert len(rows) < len(outputs)
+    for row in rows:
+        assert all(a.last < b.first for a, b in itertools.pairwise(row))
