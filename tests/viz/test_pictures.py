@@ -372,7 +372,7 @@ def test_functions_for_the_interpreter_are_drawn_too() -> None:
 
 def test_results_that_follow_one_another_share_a_row() -> None:
     inputs, outputs = network(6)
-    plan = viz.timeline(sg.function(inputs, outputs), {"batch": 4})
+    plan = sg.viz.timeline(sg.function(inputs, outputs), {"batch": 4})
     rows = _rows([b for b in plan.bars if b.offset < 0])
     assert sum(map(len, rows)) == len(outputs)
     assert len(rows) < len(outputs)
