@@ -23,7 +23,7 @@ define outdated
 $(if $(filter-out x$(WANTED),x$(shell cat $(1)/interpreter 2>/dev/null)),always)
 endef
 
-.PHONY: help demo test test-cudasim test-browser test-jax check format golden lowest bench notebooks docs build clean always
+.PHONY: help demo test test-cudasim test-gpu test-browser test-jax check format golden lowest bench bench-gpu notebooks docs build clean always
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -39,6 +39,10 @@ test: $(VENV)/test ## Run the whole test suite
 
 test-cudasim: $(VENV)/test ## Run the tests of target cuda on Numba's simulator, in a process of their own
 	$(SIMULATOR) -n $(WORKERS) $(ARGS)
+
+test-gpu: $(VENV)/test ## Run the table of operations, random programs and the run-time's tests on a real NVIDIA GPU
+	@$(BIN)/symgraph device
+	SYMGRAPH_TEST_GPU=1 $(BIN)/python -m pytest tests/cuda/simulator $(ARGS)
 
 test-browser: $(VENV)/browser ## Drive the viewer in Chromium; screenshots go to build/screenshots
 	@.ci/chromium
@@ -65,6 +69,10 @@ lowest: .venv-lowest/test ## Run the suite with the lowest dependency versions t
 
 bench: .venv-bench/bench$(if $(TORCH),-torch) ## Measure against peers (TORCH=1: PyTorch too, several GB)
 	.venv-bench/bin/python -m benchmarks $(ARGS)
+
+bench-gpu: .venv-bench/bench-gpu ## Measure on a real NVIDIA GPU against JAX, torch.compile and CuPy (several GB)
+	@.venv-bench/bin/symgraph device
+	.venv-bench/bin/python -m benchmarks.gpu $(ARGS)
 
 notebooks: $(if $(NOTEBOOKS),$(VENV)/notebooks) ## Run the notebooks in place
 	$(if $(NOTEBOOKS),$(BIN)/jupyter nbconvert --to notebook --execute --inplace $(NOTEBOOKS),@echo 'There are no notebooks.')
@@ -112,4 +120,10 @@ $(VENV)/demo $(VENV)/test $(VENV)/dev $(VENV)/docs $(VENV)/notebooks $(VENV)/bro
 
 .venv-bench/bench-torch: .venv-bench/bench
 	@.venv-bench/bin/python $(PIP) --editable '.[bench,bench-torch]'
+	@touch $@
+
+# The peers' builds for GPUs are several GB: whether there is a GPU is asked before they are fetched.
+.venv-bench/bench-gpu: .venv-bench/bench
+	@.venv-bench/bin/symgraph device
+	@.venv-bench/bin/python $(PIP) --editable '.[bench,bench-gpu]'
 	@touch $@

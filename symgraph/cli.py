@@ -35,6 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     view.add_argument("graph", help="a JSON file that sg.viz.json wrote; of all stages with level='all'")
     view.add_argument("--output", "-o", metavar="FILE", help="the file to write (the name of the graph, with .html)")
+    commands.add_parser(
+        "device",
+        help="say which GPU target 'cuda' runs on, or what is missing",
+        description="Say which GPU target 'cuda' runs on; where there is none, what is missing, with exit status 1.",
+    )
     arguments = parser.parse_args(argv)
     if arguments.version:
         print(versions())
@@ -42,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command is None:
         parser.print_help()
         return 0
+    if arguments.command == "device":
+        return _device()
     if arguments.command == "view":
         return _view(arguments.graph, arguments.output)
     from symgraph import demo as job
@@ -60,6 +67,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
+    return 0
+
+
+def _device() -> int:
+    from symgraph.errors import SymgraphError
+    from symgraph.runtime.device import require, the_device
+
+    try:
+        require("cuda")
+        print(the_device().name())
+    except SymgraphError as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 

@@ -81,6 +81,9 @@ class Device(Protocol):
     def owner(self, address: int) -> int:
         """The number of the GPU that memory lies on."""
 
+    def name(self) -> str:
+        """What it is, in words."""
+
     def current(self) -> Any:
         """A context manager: this GPU is the thread's current one."""
 

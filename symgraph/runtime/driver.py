@@ -98,7 +98,7 @@ class HardwareDevice:
     # -- memory -------------------------------------------------------------------------------------------------------
 
     def _new_pool(self) -> Any:
-        """A pool of our own that keeps what is given back: how the device's default pool behaves is others' business."""
+        """A pool of our own that keeps what is given back: others decide how the device's default pool behaves."""
         d = self._driver
         wanted = d.CUmemPoolProps()
         wanted.allocType = d.CUmemAllocationType.CU_MEM_ALLOCATION_TYPE_PINNED

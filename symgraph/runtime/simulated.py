@@ -143,6 +143,10 @@ class SimulatedDevice:
         """There is one device."""
         return self.number
 
+    def name(self) -> str:
+        """What it is, in words."""
+        return "Numba's CUDA simulator"
+
     def current(self) -> AbstractContextManager[None]:
         """It is the only one."""
         return nullcontext()
