@@ -13,7 +13,7 @@ from symgraph.loop import ir
 from symgraph.op import as_variable
 from symgraph.passes.decompose import legalize
 from symgraph.passes.memory import MemoryPlan
-from symgraph.pipeline import run_pipeline
+from symgraph.pipeline import PassRecord, run_pipeline
 from symgraph.runtime.checks import size_checks
 from symgraph.runtime.cost import Cost, program_cost
 from symgraph.runtime.function import _checked_inputs, _needed, _own_outputs
@@ -71,11 +71,15 @@ class Lowering:
         graph: the optimized graph.
         program: the steps; matrix products on the CPU are calls of a library, and no kernels.
         kernels: the distinct kernels, in the order in which they run first.
+        written: the graph as it was given.
+        passes: what each pass made of it.
     """
 
     graph: Graph
     program: Program
     kernels: tuple[LoweredKernel, ...]
+    written: Graph
+    passes: Sequence[PassRecord]
 
     @property
     def memory_plan(self) -> MemoryPlan:
@@ -119,7 +123,7 @@ def lower(
     found: Any = getattr(outputs, "variable", outputs)
     wanted = [as_variable(v) for v in ([found] if isinstance(found, Variable) else found)]
     graph = Graph([*given, *_needed(wanted, given)], wanted)
-    optimized, _ = run_pipeline(graph, levels=levels, fast_math=fast_math)
+    optimized, passes = run_pipeline(graph, levels=levels, fast_math=fast_math)
     final = _own_outputs(legalize(optimized))
     threads = 1 if target == "cuda" else os.cpu_count() or 1
     program = build(final, final.outputs, {}, size_checks(graph), threads, target)
@@ -127,4 +131,4 @@ def lower(
     for s in program.steps:
         if s.loops is not None:
             kernels.setdefault(s.name, LoweredKernel(s.name, ir.show(s.loops), s.source, target, s.loops))
-    return Lowering(optimized, program, tuple(kernels.values()))
+    return Lowering(optimized, program, tuple(kernels.values()), graph, passes)

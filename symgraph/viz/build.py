@@ -21,10 +21,11 @@ from symgraph.viz.model import Edge, Group, Node, Picture, Stage
 if TYPE_CHECKING:
     from symgraph.pipeline import PassRecord
     from symgraph.runtime.function import Function
+    from symgraph.runtime.lowered import Lowering
     from symgraph.runtime.program import Program, ProgramStep
 
-Drawable: TypeAlias = "Graph | Variable | Sequence[Variable] | Function"
-"""What can be drawn: a graph, the output or outputs that define one, or a compiled function."""
+Drawable: TypeAlias = "Graph | Variable | Sequence[Variable] | Function | Lowering"
+"""What can be drawn: a graph, the output or outputs that define one, a compiled function, or what sg.lower returns."""
 
 COSTS = 300
 """Nodes of a graph up to which the cost of each is counted: that takes a while for each node."""
@@ -34,7 +35,7 @@ class Subject:
     """What is to be drawn, at every level that it has."""
 
     def __init__(self, x: Drawable, title: str = "") -> None:
-        self.function: Function | None = None
+        self.function: Function | Lowering | None = None
         given: Any = x
         if isinstance(given, Graph):
             self.graph = given
@@ -45,13 +46,13 @@ class Subject:
             self.graph = Graph(leaves_of(outputs), outputs)
         elif hasattr(given, "passes") and isinstance(getattr(given, "graph", None), Graph):
             self.function = given
-            self.graph = given.graph
+            self.graph = getattr(given, "written", given.graph)
         else:
             raise PictureError(
                 "viz: wanted a variable, a list of variables, a Graph or a compiled function, got "
                 f"{type(given).__name__}  {source.show(source.current())}"
             )
-        self.title = title or (self.function.name or "" if self.function is not None else "")
+        self.title = title or getattr(self.function, "name", None) or ""
         self._stages: dict[str, Stage] = {}
 
     # -- levels -------------------------------------------------------------------------------------------------------
@@ -68,7 +69,7 @@ class Subject:
     @cached_property
     def program(self) -> Program:
         """The program of the compiled function, or the one that it would have: nothing is compiled for it."""
-        if self.function is not None and self.function.target != "numpy":
+        if self.function is not None and getattr(self.function, "target", "") != "numpy":
             return self.function.program
         from symgraph.passes.decompose import legalize
         from symgraph.runtime.checks import size_checks
@@ -225,7 +226,10 @@ class GraphDrawer:
         drawn: dict[str, int] = {}
         final = {node: k for k, s in enumerate(program.steps) for node in s.step.nodes if hasattr(node.op, "writes")}
         zeros: dict[Apply, str] = {}
+        last = {s.step: k for k, s in enumerate(program.steps)}  # on a GPU a step may be several launches
         for k, s in enumerate(program.steps):
+            if last[s.step] != k:
+                continue
             group = f"k{k}"
             inside = {node for node in s.step.nodes if final.get(node, k) == k}
             for node in s.step.nodes:  # a scatter is drawn where it adds; the steps before it fill its buffer
@@ -394,7 +398,7 @@ def draw_program(program: Program, title: str) -> Picture:
         places[v] = (f"a{k}", 0)
         label = v.name or f"{kind} {k}"
         nodes.append(Node(f"a{k}", kind, label, types=(printer.type(v.type),), lines=_lines(v.sources)))  # type: ignore[arg-type]
-    costs = program_cost(program).steps
+    costs = dict(zip(dict.fromkeys(s.step for s in program.steps), program_cost(program).steps, strict=True))
     for k, s in enumerate(program.steps):
         writes = step_writes(s)
         reads = step_reads(s)
@@ -408,7 +412,7 @@ def draw_program(program: Program, title: str) -> Picture:
         made = Node(
             f"s{k}", "kernel" if s.source else "call", what, f"{first} · {s.name}", -1, s.name,
             tuple(printer.type(v.type) for v in writes), tuple(lines), order,
-            flops=str(costs[k].work), bytes=str(costs[k].bytes),
+            flops=str(costs[s.step].work), bytes=str(costs[s.step].bytes),
         )  # fmt: skip
         nodes.append(made)
         loaded = set(reads)

@@ -139,22 +139,24 @@ def kernel_code(stages: Sequence[Stage], program: Program | None) -> dict[str, d
 
 def _add_native(data: dict[str, Any], program: Program, budget: int | None, title: str) -> None:
     """Add native code of kernels to ``data``, the shortest source first, as far as the page stays below ``budget``."""
-    room = None if budget is None else budget - len(page(data, title).encode())
+    room = None if budget is None else budget - len(page(data, title).encode()) - 110 * len(data["code"])
     language = "ptx" if program.target == "cuda" else "llvm"
     kernels = {s.name: s for s in program.steps if s.source and s.loops is not None}
+    misses = 0
     for name, step in sorted(kernels.items(), key=lambda k: (len(k[1].source), k[0])):
-        if room is not None and room < 4000:  # hardly any kernel is shorter; to compile it takes a while
-            data["native"][name] = f"{language}, left out to keep the page small: native=True includes it"
+        left_out = f"{language.upper()} is left out to keep the page small: native=True includes it"
+        # Compiling takes a while, and hardly any kernel is shorter than this: what will not fit is not tried.
+        if room is not None and (room < 3000 or misses == 2):
+            data["native"][name] = left_out
             continue
         text = _llvm(step.source, name) if language == "llvm" else _ptx(step)
         if text is None:
-            data["native"][name] = f"{language}: numba-cuda is not installed"
+            data["native"][name] = "PTX needs numba-cuda, which is not installed"
             continue
         size = len(_script_json(text)) + 12
         if room is not None and size > room:
-            data["native"][name] = (
-                f"{language}, {size // 1000 + 1} kB, left out to keep the page small: native=True includes it"
-            )
+            data["native"][name] = left_out
+            misses += 1
             continue
         data["code"][name][language] = text
         room = None if room is None else room - size
@@ -166,7 +168,7 @@ def _llvm(text: str, name: str) -> str:
 
     module = llvm_ir(text, name, optimized=True)
     kept = [
-        re.sub(r", !llvm\.access\.group !\d+|, !llvm\.loop !\d+|, !prof !\d+", "", line)
+        re.sub(r", !llvm\.access\.group !\d+|, !llvm\.loop !\d+|, !prof !\d+| +; preds = .*", "", line)
         for line in module.splitlines()
         if not re.match(r"; ModuleID|source_filename|target |attributes |!|declare |; Function Attrs", line)
     ]
