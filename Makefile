@@ -12,10 +12,9 @@ WORKERS ?= auto
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check install --quiet
-CODE := $(wildcard symgraph kernels tests benchmarks .ci/lowest.py)
+CODE := $(wildcard symgraph kernels tests benchmarks notebooks/run.py .ci/lowest.py)
 DOCS := $(wildcard README.md docs/*.md)
 SIMULATOR := NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest tests/cuda/simulator
-NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
 # An environment belongs to one interpreter; asking for another one makes it anew.
 WANTED := $(if $(PYTHON),$(shell $(PYTHON) -c 'import sys; print(sys.version.split()[0], sys.base_prefix)' 2>/dev/null))
@@ -23,12 +22,12 @@ define outdated
 $(if $(filter-out x$(WANTED),x$(shell cat $(1)/interpreter 2>/dev/null)),always)
 endef
 
-.PHONY: help demo test test-cudasim test-gpu test-browser test-jax check format golden lowest bench bench-gpu notebooks docs build clean always
+.PHONY: help demo test test-cudasim test-gpu test-browser test-jax check format golden lowest bench bench-gpu notebooks check-notebooks docs build clean always
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/demo ## Train a network on handwritten digits, then fit by Newton-CG: the main job from end to end
 	$(BIN)/symgraph demo $(ARGS)
@@ -74,8 +73,11 @@ bench-gpu: .venv-bench/bench-gpu ## Measure on a real NVIDIA GPU against JAX, to
 	@.venv-bench/bin/symgraph device
 	.venv-bench/bin/python -m benchmarks.gpu $(ARGS)
 
-notebooks: $(if $(NOTEBOOKS),$(VENV)/notebooks) ## Run the notebooks in place
-	$(if $(NOTEBOOKS),$(BIN)/jupyter nbconvert --to notebook --execute --inplace $(NOTEBOOKS),@echo 'There are no notebooks.')
+notebooks: $(VENV)/notebooks ## Run the notebooks in place, one after the other
+	$(BIN)/python notebooks/run.py --inplace --jobs 1 $(ARGS)
+
+check-notebooks: $(VENV)/notebooks ## See that every notebook runs, without a warning; none is changed
+	$(BIN)/python notebooks/run.py $(ARGS)
 
 docs: $(VENV)/docs ## Build the site into docs/_build/html: the guide, the reference, the gallery
 	@rm -rf docs/_build
