@@ -102,7 +102,12 @@
       const before = low > 1 ? cuts[low - 2][2] : first;
       if (!low) return v - first;
       const [from, to, taken] = cuts[low - 1];
-      return v >= to ? v - taken : Math.min(v - before, from - before + gap);
+      if (v >= to) return v - taken;
+      // Within what is taken out, lines keep their distance from both ends, and close up between.
+      const near = 0.4 * gap;
+      if (v <= from + near) return v - before;
+      if (v >= to - near) return v - taken;
+      return from - before + near + (v - from - near) * (gap - 2 * near) / (to - from - 2 * near);
     };
   }
 
@@ -290,8 +295,11 @@
       const l = p.links.get(index.get(outerA) + " " + index.get(outerB)) || [];
       const line = [];
       for (let k = 0; k < l.length; k += 2) line.push(...moved(l[k], l[k + 1]));
-      const on = (i, x) => x > i.x && x < i.x + i.w;
-      if (!line.length || !on(outerA, line[0]) || !on(outerB, line[line.length - 2])) return null;
+      if (!line.length) return null;
+      const n = line.length, within = (x, i) => Math.max(i.x + 8, Math.min(i.x + i.w - 8, x));
+      line[0] = within(line[0], outerA);
+      line[n - 2] = within(line[n - 2], outerB);
+      if (n > 4) { line[2] = l[2] === l[0] ? line[0] : line[2]; line[n - 4] = l[n - 4] === l[n - 2] ? line[n - 2] : line[n - 4]; }
       if (f) { line[1] = Math.max(line[1], outerA.y + outerA.h); line.unshift(a.x + a.w / 2, a.y + a.h); }
       if (g) { line[line.length - 1] = outerB.y; line.push(b.x + b.w / 2, b.y); }
       return line;
