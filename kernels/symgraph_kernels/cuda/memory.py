@@ -45,7 +45,8 @@ def _vector(context: Any, builder: Any, buffer: Any, pointer: Any, index: Any, c
 def _fetch(count: int) -> Any:
     def fetch(typing_context: Any, buffer: Any, at: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            where, align = _vector(context, builder, buffer, *args, count)
+            pointer, index = args
+            where, align = _vector(context, builder, buffer, pointer, index, count)
             loaded = builder.load(where)
             loaded.align = align
             parts = [builder.extract_element(loaded, ir.Constant(ir.IntType(32), k)) for k in range(count)]
