@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tomllib
 from pathlib import Path
@@ -34,10 +35,10 @@ nb_execution_mode = "off"
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_execution_timeout = 120
+os.environ.setdefault("CI", "1")  # nobody looks on: no progress lines in what is shown
 nb_merge_streams = True
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 4
-suppress_warnings = ["myst.header", "config.cache"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

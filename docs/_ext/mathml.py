@@ -11,10 +11,11 @@ from sphinx.util import logging
 
 _log = logging.getLogger(__name__)
 _SIZES = re.compile(r"\\(small|displaystyle)\b")  # docutils does not know them, and they change no meaning
+_FRACTION = re.compile(r"(\\[dt]?frac)\s*(\d)\s*(\d)")  # which docutils takes for one number of two digits
 
 
 def _formula(self: Any, node: nodes.Element, block: bool) -> None:
-    tex = _SIZES.sub("", node.astext())
+    tex = _FRACTION.sub(r"\1{\2}{\3}", _SIZES.sub("", node.astext()))
     try:
         made = latex2mathml.tex2mathml(tex, as_block=block)
     except Exception as error:  # docutils raises whatever a formula that it does not know runs into

@@ -274,7 +274,7 @@ def elementwise(
         resolve, arity = resolve or _ufunc(reference), reference.nin
     if resolve is None or arity is None:
         raise DTypeError(f"{name}: a function that is not a ufunc needs resolve and arity")
-    doc = doc or f"{name} of each element, as ``numpy.{getattr(reference, '__name__', name)}``."
+    doc = doc or f"``numpy.{getattr(reference, '__name__', name)}`` of each element."
     made = Elementwise(
         name,
         reference,
