@@ -68,6 +68,7 @@ class Row:
     floors: Sequence[str] = ()
     ratios: bool = True  # of the first column, to those of the others
     threads: int = 2
+    platform: str = "cpu"  # or "cuda"
     rtol: float = 1e-9
     calls: int = 1  # in one timing
     repeats: int = 1  # of `once`: the least of each column counts
@@ -107,9 +108,11 @@ def use_torch() -> Any:
 
 
 def use_jax() -> Any:
-    """JAX on the CPU in double precision (single where the inputs are single)."""
+    """JAX in double precision (single where the inputs are single), on the CPU or where the row says."""
+    import os
+
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS", "cpu"))
     return jax

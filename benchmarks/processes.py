@@ -33,7 +33,7 @@ class TimedOut(Failed):
     """A contender took longer than the limit; its process is ended."""
 
 
-def environment(threads: int, caches: str | None) -> dict[str, str]:
+def environment(threads: int, caches: str | None, platform: str = "cpu") -> dict[str, str]:
     """Environment variables for a contender: all the same for all.
 
     ``caches`` is a directory for everything that a contender compiles; None: where each keeps it by default.
@@ -48,7 +48,8 @@ def environment(threads: int, caches: str | None) -> dict[str, str]:
     if threads == 1:
         env["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     env["TF_CPP_MIN_LOG_LEVEL"] = "2"
-    env["JAX_PLATFORMS"] = "cpu"
+    env["JAX_PLATFORMS"] = platform
+    env["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # contenders share a GPU's memory
     env["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "kernels"), env.get("PYTHONPATH", "")]).rstrip(
         os.pathsep
     )
@@ -71,7 +72,7 @@ class Process:
         self._child = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", row.key, contender],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-            cwd=ROOT, env=environment(threads, caches),
+            cwd=ROOT, env=environment(threads, caches, row.platform),
         )  # fmt: skip
         self._lines: queue.Queue[str] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)

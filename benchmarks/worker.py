@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import Row, Work
-from benchmarks.rows import PAGES, ROWS
+from benchmarks.rows import GPU, PAGES, ROWS
 
 
 class _Worker:
@@ -69,7 +69,7 @@ def main() -> None:
     """Serve until the input ends. What peers print goes to the standard error."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    worker = _Worker({**ROWS, **PAGES}[sys.argv[1]], sys.argv[2])
+    worker = _Worker({**ROWS, **PAGES, **GPU}[sys.argv[1]], sys.argv[2])
     for line in sys.stdin:
         name, *args = json.loads(line)
         command: Callable[..., dict[str, Any]] = getattr(worker, name)

@@ -228,7 +228,9 @@ if TYPE_CHECKING:
     from symgraph.custom import CustomOp, custom_op
     from symgraph.export import to_networkx
     from symgraph.printing import debugprint, parse_graph, print_graph
+    from symgraph.runtime.arrays import DeviceArray
     from symgraph.runtime.cost import Cost, cost
+    from symgraph.runtime.device import to_device
     from symgraph.runtime.function import Function, function
     from symgraph.runtime.lowered import Lowering, lower
     from symgraph.runtime.progress import progress
@@ -242,6 +244,8 @@ _LAZY = {
     "Cost": "symgraph.runtime.cost",
     "function": "symgraph.runtime.function",
     "Function": "symgraph.runtime.function",
+    "to_device": "symgraph.runtime.device",
+    "DeviceArray": "symgraph.runtime.arrays",
     "lower": "symgraph.runtime.lowered",
     "Lowering": "symgraph.runtime.lowered",
     "grad": "symgraph.autodiff.functional",
@@ -298,6 +302,7 @@ __all__ = [
     "Constant",
     "Cost",
     "CustomOp",
+    "DeviceArray",
     "Dim",
     "Function",
     "Graph",
@@ -480,6 +485,7 @@ __all__ = [
     "tensordot",
     "testing",
     "tile",
+    "to_device",
     "to_networkx",
     "trace",
     "transpose",

@@ -16,12 +16,19 @@ def draw(case: Case) -> list[Array]:
     return [rng.normal(size=(n, d)), rng.choice([-1.0, 1.0], n), 0.1 * rng.normal(size=d)]
 
 
-def symgraph(case: Case) -> Work:
+def graph() -> tuple[list[Any], Any]:
+    """symgraph's inputs and output."""
     import symgraph as sg
 
     X, y, w = sg.matrix("X", shape=("n", "d")), sg.vector("y", shape="n"), sg.vector("w", shape="d")
     loss = sg.sum(sg.softplus(-y * (X @ w)))
-    f, values = sg.function([X, y, w], sg.hessian(loss, w), threads=threads_now()), draw(case)
+    return [X, y, w], sg.hessian(loss, w)
+
+
+def symgraph(case: Case) -> Work:
+    import symgraph as sg
+
+    f, values = sg.function(*graph(), threads=threads_now()), draw(case)
     return Work(lambda: f(*values), lambda r: as_arrays([r]))
 
 

@@ -50,12 +50,19 @@ def measured(case: Case, call: Callable[[Array, Array], Any], values: Callable[[
     )
 
 
-def symgraph(case: Case) -> Measures:
+def graph() -> tuple[list[Any], list[Any]]:
+    """symgraph's inputs and outputs."""
     import symgraph as sg
 
     h, W = sg.matrix("h", shape=(BATCH, "n")), sg.matrix("W", shape=("n", "n"))
     loss = formula(sg, h, W)
-    f = sg.function([h, W], [loss, sg.grad(loss, W)], threads=threads_now())
+    return [h, W], [loss, sg.grad(loss, W)]
+
+
+def symgraph(case: Case) -> Measures:
+    import symgraph as sg
+
+    f = sg.function(*graph(), threads=threads_now())
     return measured(case, f, as_arrays)
 
 

@@ -58,8 +58,8 @@ def formula(m: Any, at: Any, zero: Any, parameters: Any, x: Any, gamma: float = 
     return m.sum(m.logsumexp(inner, 1)) - n * m.logsumexp(alpha, 0) + prior
 
 
-def build(d: int, k: int, n: Any, gamma: float = GAMMA, m: int = M, threads: int | None = None) -> Any:
-    """symgraph's function of (alpha, mu, icf, x): the objective without its constant, and its gradient but for x."""
+def graph(d: int, k: int, n: Any, gamma: float = GAMMA, m: int = M) -> tuple[list[Any], list[Any]]:
+    """symgraph's inputs (alpha, mu, icf, x) and outputs: the objective without its constant, its gradient but for x."""
     import symgraph as sg
 
     alpha = sg.vector("alpha", shape=(k,))
@@ -67,7 +67,14 @@ def build(d: int, k: int, n: Any, gamma: float = GAMMA, m: int = M, threads: int
     icf = sg.matrix("icf", shape=(k, d + d * (d - 1) // 2))
     x = sg.matrix("x", shape=(n, d))
     f = formula(sg, places(d), np.zeros((k, 1)), [alpha, mu, icf], x, gamma, m)
-    return sg.function([alpha, mu, icf, x], [f, *sg.grad(f, [alpha, mu, icf])], threads=threads)
+    return [alpha, mu, icf, x], [f, *sg.grad(f, [alpha, mu, icf])]
+
+
+def build(d: int, k: int, n: Any, gamma: float = GAMMA, m: int = M, threads: int | None = None) -> Any:
+    """symgraph's function of what :func:`graph` says."""
+    import symgraph as sg
+
+    return sg.function(*graph(d, k, n, gamma, m), threads=threads)
 
 
 def symgraph(case: Case) -> Work:

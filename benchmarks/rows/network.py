@@ -24,9 +24,8 @@ def draw(batch: int, dtype: str) -> list[Array]:
     return values
 
 
-@cache
-def build(dtype: str) -> Any:
-    """symgraph's function, for any batch size."""
+def graph(dtype: str) -> tuple[list[Any], list[Any]]:
+    """symgraph's inputs and outputs, for any batch size."""
     import symgraph as sg
 
     x = sg.matrix("x", dtype=dtype, shape=("batch", SIZES[0]))
@@ -39,7 +38,15 @@ def build(dtype: str) -> Any:
         z = h @ W + b
         h = sg.tanh(z) if n != SIZES[-1] else z
     loss = -sg.mean(sg.take_along_axis(sg.log_softmax(h, axis=1), y[:, None], axis=1))
-    return sg.function([x, y, *weights], [loss, *sg.grad(loss, weights)], threads=threads_now())
+    return [x, y, *weights], [loss, *sg.grad(loss, weights)]
+
+
+@cache
+def build(dtype: str) -> Any:
+    """symgraph's function, for any batch size."""
+    import symgraph as sg
+
+    return sg.function(*graph(dtype), threads=threads_now())
 
 
 def symgraph(case: Case) -> Work:

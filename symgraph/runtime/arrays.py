@@ -204,6 +204,16 @@ class DeviceArray:
         return f"<array on a device: {self.dtype.name}{list(self.shape)}>"
 
 
+def uploaded(value: NDArray[Any], device: Device, stream: int) -> DeviceArray:
+    """A copy on the device."""
+    ready = np.ascontiguousarray(value).reshape(value.shape)
+    with device.current():
+        made = DeviceArray(ready.shape, ready.dtype, Memory(device, ready.nbytes, stream))
+        if ready.nbytes:
+            device.upload(made.memory.address, ready, stream)
+    return made
+
+
 @dataclass
 class View:
     """An argument of a call that is on the device already.

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from symgraph.errors import FormatError, MissingDeviceError
 from symgraph.runtime.program import Executable, Program
 
 if TYPE_CHECKING:
-    from symgraph.runtime.arrays import Device
+    from symgraph.runtime.arrays import Device, DeviceArray
 
 Prepare = Callable[[tuple[Any, ...]], list[NDArray[Any]]]
 DRIVERS = {12: "525", 13: "580"}
@@ -115,6 +116,25 @@ def the_device() -> Device:
     from symgraph.runtime.driver import HardwareDevice
 
     return HardwareDevice(0)
+
+
+def to_device(value: Any, stream: Any = None) -> DeviceArray:
+    """A copy of an array in the memory of the GPU, for functions of target ``"cuda"``.
+
+    Args:
+        value: anything that ``numpy.asarray`` takes.
+        stream: the stream that works with it first, as of :func:`symgraph.function`.
+
+    Raises:
+        MissingDeviceError: there is no GPU.
+        DTypeError: there are no graphs of this dtype.
+    """
+    from symgraph.runtime.arrays import handle, uploaded
+    from symgraph.types import as_dtype
+
+    require("cuda")
+    array = np.asarray(value)
+    return uploaded(np.asarray(array, as_dtype(array.dtype)), the_device(), handle(stream))
 
 
 def executable(program: Program, prepare: Prepare, single: bool, **options: Any) -> Any:

@@ -27,7 +27,7 @@ from symgraph.graph import Constant, SharedVariable, Variable
 from symgraph.loop.ir import Param
 from symgraph.loop.schedule import ErrorWord, Launch
 from symgraph.passes.memory import assign_offsets
-from symgraph.runtime.arrays import Device, DeviceArray, Memory, Span, View, handle, on_device, view
+from symgraph.runtime.arrays import Device, DeviceArray, Memory, Span, View, handle, on_device, uploaded, view
 from symgraph.runtime.launch import Dimensions, dimensions
 from symgraph.runtime.program import MAX_PLANS, Plan, Program, ProgramStep, index_error
 from symgraph.runtime.sizes import as_array, bind_sizes, label, resolve, settle, shape_of
@@ -100,7 +100,7 @@ class GpuExecutable:
         with device.current():
             self._kernels = [self._load(s) for s in program.steps]
             for v in dict.fromkeys(b for s in program.steps for b in s.bindings if isinstance(b, Constant)):
-                self._constants[v] = self.array(v.data, self._stream)
+                self._constants[v] = uploaded(v.data, device, self._stream)
 
     def _load(self, s: ProgramStep) -> Any:
         assert s.loops is not None
@@ -269,23 +269,15 @@ class GpuExecutable:
 
     # -- memory -------------------------------------------------------------------------------------------------------
 
-    def array(self, value: NDArray[Any], stream: int) -> DeviceArray:
-        """A copy on the device."""
-        ready = np.ascontiguousarray(value).reshape(np.shape(value))
-        made = DeviceArray(ready.shape, ready.dtype, Memory(self.device, ready.nbytes, stream))
-        if ready.nbytes:
-            self.device.upload(made.memory.address, ready, stream)
-        return made
-
     def resident(self, s: SharedVariable) -> DeviceArray:
         """The value of a shared variable, moved to the device where it is not there."""
         value: Any = s._value
         if isinstance(value, DeviceArray) and value.memory.device is self.device:
             return value
-        with s.lock, self.device.current():
+        with s.lock:
             found: Any = s._value
             if not (isinstance(found, DeviceArray) and found.memory.device is self.device):
-                found = self.array(np.asarray(found), self._stream)
+                found = uploaded(np.asarray(found), self.device, self._stream)
                 s._value = found
                 s.spare = None
         made: DeviceArray = found

@@ -431,3 +431,32 @@ def test_random_programs_over_the_driver(fake: FakeDriver, monkeypatch: pytest.M
     gc.collect()
     fake.run(LEGACY)
     assert not fake.blocks  # all memory is given back
+
+
+# -- on hardware, where a program takes no time ------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(simulated(), reason="many programs: a simulated thread is a thread of Python")
+@pytest.mark.parametrize("seed", range(300))
+def test_random_programs_and_their_gradients_on_hardware(seed: int) -> None:
+    program = random_program(np.random.default_rng(2000 + seed), dtypes=("float32", "float64"))
+    outputs = [*program.outputs, *program.gradients()]
+    fn = sg.function(program.inputs, outputs, target="cuda")
+    reference = sg.function(program.inputs, outputs, target="numpy")
+    with np.errstate(all="ignore"):
+        wanted = reference(*program.values)
+    for _ in range(3):
+        for got, want in zip(fn(*program.values), wanted, strict=True):
+            rtol = 1e-4 if want.dtype == np.float32 else 1e-9
+            np.testing.assert_allclose(got, want, rtol=rtol, atol=rtol)
+
+
+def test_arrays_put_on_the_device() -> None:
+    there = sg.to_device(A.T)
+    assert isinstance(there, DeviceArray)
+    np.testing.assert_array_equal(there.numpy(), A.T)
+    assert sg.to_device([1, 2]).dtype == np.int64
+    fn, reference = scaled()
+    np.testing.assert_allclose(np.asarray(fn(there)), reference(A.T), rtol=1e-12, atol=1e-14)
+    with pytest.raises(DTypeError):
+        sg.to_device(np.array(["a"]))
