@@ -1,6 +1,6 @@
 """The interactive viewer: one HTML file with its own script, style and data, which needs no network and no server.
 
-The page's data is JSON, columns of numbers that point into one table of strings; ``viewer.js`` draws from it. Nothing
+The page's data is JSON, columns of numbers that point into one table of strings; ``viewer*.js`` draws from it. Nothing
 of a graph is ever markup: ``<`` is escaped in the JSON, and the script makes text nodes only. The page's security
 policy admits this script and this style, by their hashes, and nothing else.
 """
@@ -369,13 +369,19 @@ def _asset(name: str) -> str:
     return (files("symgraph.viz") / name).read_text(encoding="utf-8")
 
 
+@cache
+def _script() -> str:
+    parts = (_asset(name) for name in ("viewer_layout.js", "viewer_draw.js", "viewer_panel.js", "viewer.js"))
+    return '"use strict";\n(() => {\n' + "\n".join(parts) + "})();\n"
+
+
 def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def page(data: Mapping[str, Any], title: str) -> str:
     """The page that shows ``data``."""
-    script, css = _asset("viewer.js"), _asset("viewer.css")
+    script, css = _script(), _asset("viewer.css")
     policy = "; ".join(
         (
             "default-src 'none'",

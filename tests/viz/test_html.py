@@ -74,7 +74,7 @@ def test_the_page_needs_nothing_else(step: Any) -> None:
     assert tags.tags == [
         "html", "head", "meta", "meta", "meta", "meta", "title", "style", "body", "noscript", "script", "script",
     ]  # fmt: skip
-    assert "//" not in re.sub(r"(?m)^\s*//.*$|; // .*$|\{ // .*$|[,\])] // .*$", "", viewer._asset("viewer.js"))
+    assert "//" not in re.sub(r"(?m)^\s*//.*$|; // .*$|\{ // .*$|[,\])] // .*$", "", viewer._script())
     assert not re.search(r"url\(|@import", page)
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|localStorage|fetch\(", page)
     (policy,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', page)
