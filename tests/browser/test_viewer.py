@@ -378,4 +378,4 @@ def test_five_thousand_nodes_are_fluid(tmp_path: Path, visit: Visit) -> None:
     page.get_by_role("button", name="Show all of it").click()
     far = page.evaluate("viewer.time(10)")
     print(f"{near:.1f} ms a frame from near, {far:.1f} ms with all in view")
-    assert max(near, far) < 60  # 3 to 8 ms when nothing else runs
+    assert max(near, far) < 60  # 3 to 9 ms on an idle machine
