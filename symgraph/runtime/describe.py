@@ -9,7 +9,15 @@ from symgraph.passes.fuse import Kernel
 from symgraph.passes.memory import Buffer
 
 if TYPE_CHECKING:
+    from symgraph.loop.schedule import Launch
     from symgraph.runtime.program import Program
+
+
+def _threads(launch: Launch) -> str:
+    """Over what a launch on a GPU is dealt out."""
+    if launch.kind == "one":
+        return "[one thread]"
+    return f"[threads for {launch.lanes}]" if launch.kind == "grid" else f"[{launch.groups} rows of {launch.lanes}]"
 
 
 def describe(program: Program) -> str:
@@ -44,11 +52,12 @@ def describe(program: Program) -> str:
             what = str(s.step.node.op if s.host is not None else s.step.node.op.name)
         arrow = f"{', '.join(label(v) for v in writes)} <- {', '.join(label(v) for v in reads)}"
         what = what if len(what) <= 60 else what[:57] + "..."
-        rows.append((str(k), s.name, arrow, what))
+        rows.append((str(k), s.name, arrow, what if s.launch is None else f"{what}  {_threads(s.launch)}"))
     width = [max((len(r[c]) for r in rows), default=0) for c in range(3)]
     hosts = sum(s.host is not None for s in program.steps)
     kinds = f"{len(program.kernels)} distinct kernels" + f", {hosts} host steps" * bool(hosts)
-    lines = [f"program: {len(program.steps)} steps, {kinds}, {program.threads} threads"]
+    by = f"{program.threads} threads" if program.target == "cpu" else f"for {program.target}, no host steps"
+    lines = [f"program: {len(program.steps)} steps, {kinds}, {by}"]
     lines += [f"  {r[0]:>{width[0]}}  {r[1]:<{width[1]}}  {r[2]:<{width[2]}}  {r[3]}".rstrip() for r in rows]
     lines.append("buffers:")
     plan = program.last_plan

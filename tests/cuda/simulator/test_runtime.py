@@ -6,6 +6,7 @@ import ctypes
 import gc
 import pickle
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -436,8 +437,7 @@ def test_random_programs_over_the_driver(fake: FakeDriver, monkeypatch: pytest.M
 # -- on hardware, where a program takes no time ------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(simulated(), reason="many programs: a simulated thread is a thread of Python")
-@pytest.mark.parametrize("seed", range(300))
+@pytest.mark.parametrize("seed", [] if simulated() else range(300))
 def test_random_programs_and_their_gradients_on_hardware(seed: int) -> None:
     program = random_program(np.random.default_rng(2000 + seed), dtypes=("float32", "float64"))
     outputs = [*program.outputs, *program.gradients()]
@@ -449,6 +449,19 @@ def test_random_programs_and_their_gradients_on_hardware(seed: int) -> None:
         for got, want in zip(fn(*program.values), wanted, strict=True):
             rtol = 1e-4 if want.dtype == np.float32 else 1e-9
             np.testing.assert_allclose(got, want, rtol=rtol, atol=rtol)
+
+
+def test_the_examples_of_the_guide(device: Any) -> None:
+    guide = Path(__file__).parents[3] / "docs" / "guide.md"
+    section = guide.read_text().split("\n## On a GPU\n")[1].split("\n## ")[0]
+    names: dict[str, Any] = {"sg": sg, "np": np}
+    blocks = [part.split("```")[0] for part in section.split("```python\n")[1:]]
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, str(guide), "exec"), names)
+    assert isinstance(names["y"], DeviceArray)
+    np.testing.assert_allclose(names["y"].numpy(), np.full((2, 3), 1 / 3), rtol=1e-6)
+    np.testing.assert_allclose(names["w"].get_value(), [-0.1, -0.2, -0.3])
 
 
 def test_arrays_put_on_the_device() -> None:
