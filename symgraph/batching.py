@@ -14,6 +14,7 @@ from symgraph.errors import DTypeError, FormatError, RankError, RuleError, SizeE
 from symgraph.graph import Apply, Interner, Variable, interning, toposort
 from symgraph.op import as_variable, located
 from symgraph.ops.shape import assert_shape, broadcast_to, moveaxis
+from symgraph.retake import carried
 from symgraph.types import Size, TensorType, normalize_axis, unify
 
 
@@ -40,7 +41,10 @@ def vectorize(outputs: Any, replace: Mapping[Variable, Variable]) -> Any:
             flags = [v in table for v in node.inputs]
             if any(flags):
                 results = _visit(node, [table.get(v, v) for v in node.inputs], flags, size)
-                table.update((v, r) for v, r in zip(node.outputs, results, strict=True) if v not in replace)
+                for v, r in zip(node.outputs, results, strict=True):
+                    if v not in replace:
+                        table[v] = r
+                        carried(v, r, lambda u: vectorize(u, replace))
         results = []
         for v in wanted:
             with source.attributed_to(v.sources, v.origin):

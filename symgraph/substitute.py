@@ -11,6 +11,7 @@ from symgraph.graph import Apply, Variable, toposort
 from symgraph.op import TensorLike, apply, as_variable
 from symgraph.ops.elementwise import cast
 from symgraph.ops.shape import AssertShape
+from symgraph.retake import carried
 
 
 @overload
@@ -71,6 +72,7 @@ def substitute(
             for old, fresh in zip(node.outputs, made.outputs, strict=True):
                 fresh.name = old.name
                 new.setdefault(old, fresh)
+                carried(old, fresh, lambda v: substitute(v, replace))
     moved = {old.serial: v.serial for old, v in new.items()}
     for made in copies:
         if made.origin.of in moved:

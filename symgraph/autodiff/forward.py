@@ -22,8 +22,10 @@ from symgraph.autodiff.reverse import connected, grad, located
 from symgraph.errors import NotDifferentiableError
 from symgraph.graph import Apply, Interner, Variable, interning, toposort
 from symgraph.op import DISCONNECTED, ZERO, Derivative, Undefined
+from symgraph.retake import retakable
 
 
+@retakable
 def jvp(y: Any, x: Any, tangent: Any, disconnected: Disconnected = "raise") -> Any:
     """The Jacobian-vector product ``dy/dx · tangent``: for each variable of ``y``, a variable of its type.
 

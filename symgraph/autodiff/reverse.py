@@ -26,6 +26,7 @@ from symgraph.autodiff.arguments import (
 from symgraph.errors import CostError, FormatError, NotDifferentiableError
 from symgraph.graph import Apply, Interner, Variable, interning, toposort
 from symgraph.op import DISCONNECTED, ZERO, Derivative, TensorLike, Undefined, accumulate, constant, differentiable
+from symgraph.retake import retakable
 
 
 @overload
@@ -56,6 +57,7 @@ def grad(
     disconnected: Disconnected = ...,
     known: Mapping[Variable, TensorLike] | None = ...,
 ) -> Any: ...
+@retakable
 def grad(
     cost: Variable | None,
     wrt: Any,
@@ -121,6 +123,7 @@ def vjp(
 ) -> tuple[Variable, ...]: ...
 @overload
 def vjp(y: Any, x: Any, cotangent: Any, disconnected: Disconnected = ...) -> Any: ...
+@retakable
 def vjp(y: Any, x: Any, cotangent: Any, disconnected: Disconnected = "raise") -> Any:
     """The vector-Jacobian product ``cotangentᵀ · dy/dx``: for each variable of ``x``, a variable of its type.
 

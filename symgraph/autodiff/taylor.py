@@ -34,10 +34,12 @@ from symgraph.errors import FormatError
 from symgraph.graph import Apply, Interner, Variable, interning, toposort
 from symgraph.op import DISCONNECTED, ZERO, Derivative, accumulate, apply_node, differentiable, zeros_like
 from symgraph.ops.series import weighted
+from symgraph.retake import retakable
 
 _ACCEPTED = "disconnected='zero' or 'none' accepts that"
 
 
+@retakable
 def taylor(y: Any, x: Any, direction: Any, order: int, disconnected: Disconnected = "raise") -> Any:
     """The derivatives of ``y`` along a line: ``d^k/dt^k y(x + t * direction)`` at t = 0, for k from 0 to ``order``.
 
@@ -93,7 +95,7 @@ def _derivative(coefficient: Derivative, k: int) -> Derivative:
     if not isinstance(coefficient, Variable):
         return coefficient
     factor = math.factorial(k)
-    if factor <= np.finfo(coefficient.type.dtype).max:
+    if factor <= float(np.finfo(coefficient.type.dtype).max):
         return weighted(factor, coefficient)
     for j in range(2, k + 1):  # the factorial itself would be infinite
         coefficient = weighted(j, coefficient)

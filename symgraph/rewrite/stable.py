@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from symgraph.graph import Apply, Graph, Interner, Variable, _serial, interning
+from symgraph.retake import again, bypassed, inherited, kept, repaired
 from symgraph.rewrite.canonicalize import SPELLINGS
 from symgraph.rewrite.engine import Engine, RuleSet
 from symgraph.rewrite.products import PRODUCTS
@@ -39,7 +40,9 @@ def stable_form(outputs: Sequence[Variable], keep: Sequence[Variable]) -> list[V
     Differentiating the stable form gives stable derivatives to every order; the pipeline brings the expression itself
     into the same form, so the two share their nodes. What needs no repair stays the same variables.
     """
+    outputs, keep = _retaken(outputs, kept(keep)), kept(keep)
     graph = Graph(keep, outputs)
+    inherited(graph.nodes)
     if not any(node.op.name in _NEEDED for node in graph.nodes):
         return list(outputs)
     # What is kept is a boundary that no rule may look behind: where it is itself computed, an input stands for it.
@@ -49,10 +52,26 @@ def stable_form(outputs: Sequence[Variable], keep: Sequence[Variable]) -> list[V
     made = _repaired(graph)
     if made is None:
         return list(outputs)
+    repaired(outputs, keep)
     if not proxies:
         return made
     with interning(Interner(outputs)):  # what is as it was is the same variable again
         return substitute(made, {p: v for v, p in proxies.items()})
+
+
+def _retaken(outputs: Sequence[Variable], keep: Sequence[Variable]) -> list[Variable]:
+    """``outputs`` with earlier derivatives taken again where they bypass what is kept."""
+    inside = [v for v in keep if v.owner is not None]
+    found = list(outputs)
+    while inside:
+        # The last first: it takes those that it was made of again by itself.
+        made = [v for node in reversed(Graph(inside, found).nodes) for v in node.outputs]
+        missing = next(((v, lost) for v in made if (lost := bypassed(v, inside))), None)
+        if missing is None:
+            break
+        v, lost = missing
+        found = substitute(found, {v: again(v, lost)})
+    return found
 
 
 class _Repairing(Engine):
