@@ -43,7 +43,7 @@ test-gpu: $(VENV)/test ## Run the table of operations, random programs and the r
 	@$(BIN)/symgraph device
 	SYMGRAPH_TEST_GPU=1 $(BIN)/python -m pytest tests/cuda/simulator $(ARGS)
 
-test-browser: $(VENV)/browser ## Drive the viewer in Chromium; screenshots go to build/screenshots
+test-browser: $(VENV)/browser ## Drive the viewer and JupyterLab in Chromium; screenshots go to build/screenshots
 	@.ci/chromium
 	$(BIN)/python -m pytest tests/browser $(ARGS)
 
