@@ -47,7 +47,8 @@ class Resources:
         stack: bytes of local memory of a thread.
         shared: bytes of shared memory of a block.
         wide_loads, wide_stores: instructions that move 16 bytes between registers and global memory.
-        loads, stores: all instructions that move between registers and global memory.
+        loads, stores: all instructions that move between registers and global memory; not counted are those from
+            tables of libdevice, which are read through the cache for constants.
     """
 
     registers: int
@@ -86,7 +87,7 @@ _ENTRY = re.compile(r"Compiling entry function '(\w+)'")
 _SPILL = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _USED = re.compile(r"Used (\d+) registers")
 _SHARED = re.compile(r"(\d+) bytes smem")
-_MOVES = re.compile(r"^\s*(?:@!?%p\d+ )?(ld|st)\.global\S*?(?:\.(v[248]))?\.[bfsu](8|16|32|64)\s", re.MULTILINE)
+_MOVES = re.compile(r"^\s*(?:@!?%p\d+ )?(ld|st)\.global(?!\.nc)\S*?(?:\.(v[248]))?\.[bfsu](8|16|32|64)\s", re.MULTILINE)
 _UNUSED = re.compile(r"^\.common .* _ZN08NumbaEnv\w+;\n", re.MULTILINE)
 
 
