@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from symgraph import source
+from symgraph.errors import FormatError, RankError
 from symgraph.graph import Variable
 from symgraph.op import as_variable
 from symgraph.types import TensorType, as_dtype, dim
@@ -54,6 +56,27 @@ def unflatten(structure: Structure, leaves: Iterator[Any]) -> Any:
     items = [unflatten(s, leaves) for s in parts]
     # A named tuple takes its fields one by one.
     return kind(*items) if hasattr(kind, "_fields") else kind(items)
+
+
+def flatten_like(what: str, value: Any, structure: Structure) -> list[Any]:
+    """The leaves of ``value``, in the order of ``structure``: dicts by their keys, lists and tuples by position.
+
+    Raises :class:`~symgraph.errors.FormatError` where ``value`` is not nested like it.
+    """
+    if structure is None:
+        return [value]
+    kind, parts = structure
+    if kind is dict:
+        keys = [k for k, _ in parts]
+        if not isinstance(value, dict) or {*value} != {*keys}:
+            got = f"one of {[*value]}" if isinstance(value, dict) else repr(value)
+            raise FormatError(f"{what}: wanted a dict of {keys}, got {got}  {source.show(source.current())}")
+        return [v for k, s in parts for v in flatten_like(what, value[k], s)]
+    if not isinstance(value, list | tuple):
+        raise FormatError(f"{what}: wanted {len(parts)}, got {value!r}  {source.show(source.current())}")
+    if len(value) != len(parts):
+        raise RankError(f"{what}: wanted {len(parts)}, got {len(value)}  {source.show(source.current())}")
+    return [v for item, s in zip(value, parts, strict=True) for v in flatten_like(what, item, s)]
 
 
 def is_variable(v: Any) -> bool:

@@ -13,7 +13,17 @@ from typing import Any, Literal, overload
 from symgraph import source
 from symgraph.autodiff import forward, reverse
 from symgraph.autodiff.arguments import Disconnected
-from symgraph.callables import OnArrays, Structure, flatten, is_function, is_tensor, is_variable, symbolic, unflatten
+from symgraph.callables import (
+    OnArrays,
+    Structure,
+    flatten,
+    flatten_like,
+    is_function,
+    is_tensor,
+    is_variable,
+    symbolic,
+    unflatten,
+)
 from symgraph.errors import CostError, DTypeError, MissingInputError, RankError
 from symgraph.graph import Variable
 from symgraph.op import TensorLike, as_variable
@@ -124,6 +134,10 @@ class _Point:
         """The value as a flat list, and its structure."""
         leaves, structure = flatten(self.value)
         return [as_variable(v) for v in leaves], structure
+
+    def along(self, what: str) -> list[Any]:
+        """The direction that was given, for each variable that is differentiated in."""
+        return flatten_like(f"{self.name}: {what}", self.extra, self._structure)
 
     def like(self, results: Sequence[Any]) -> Any:
         """``results``, one for each variable that is differentiated in, in the structure of the arguments."""
@@ -292,7 +306,7 @@ def jvp(
 
     def build(point: _Point) -> Any:
         outputs, structure = point.outputs()
-        products = forward.jvp(outputs, point.wrt, flatten(point.extra)[0], disconnected)
+        products = forward.jvp(outputs, point.wrt, point.along("the tangent"), disconnected)
         return point.value, unflatten(structure, iter(products))
 
     return Transformed("jvp", y, _positions(x, argnums), build, "tangent")
@@ -333,8 +347,9 @@ def vjp(
         return reverse.vjp(y, x, cotangent, disconnected)
 
     def build(point: _Point) -> Any:
-        outputs, _ = point.outputs()
-        products = reverse.vjp(outputs, point.wrt, flatten(point.extra)[0], disconnected)
+        outputs, structure = point.outputs()
+        cotangents = flatten_like("vjp: the cotangent", point.extra, structure)
+        products = reverse.vjp(outputs, point.wrt, cotangents, disconnected)
         return point.value, point.like(products)
 
     return Transformed("vjp", y, _positions(x, argnums), build, "cotangent")
@@ -349,7 +364,7 @@ def hvp(cost: Any, wrt: Any = None, v: Any = None, *, argnums: int | Sequence[in
         return forward.hvp(cost, wrt, v)
 
     def build(point: _Point) -> Any:
-        return point.like(forward.hvp(point.cost(), point.wrt, flatten(point.extra)[0]))
+        return point.like(forward.hvp(point.cost(), point.wrt, point.along("v")))
 
     return Transformed("hvp", cost, _positions(wrt, argnums), build, "v")
 
@@ -368,7 +383,7 @@ def ggn_vp(cost: Any, outputs: Any, wrt: Any = None, v: Any = None, *, argnums: 
     def build(point: _Point) -> Any:
         middle, structure = point.outputs()
         point.value = cost(unflatten(structure, iter(middle)))
-        return point.like(_jacobians().ggn_vp(point.cost(), middle, point.wrt, flatten(point.extra)[0]))
+        return point.like(_jacobians().ggn_vp(point.cost(), middle, point.wrt, point.along("v")))
 
     return Transformed("ggn_vp", outputs, _positions(wrt, argnums), build, "v")
 
@@ -394,7 +409,7 @@ def taylor(
 
     def build(point: _Point) -> Any:
         outputs, structure = point.outputs()
-        found = series.taylor(outputs, point.wrt, flatten(point.extra)[0], order, disconnected)
+        found = series.taylor(outputs, point.wrt, point.along("the direction"), order, disconnected)
         return [unflatten(structure, iter(of_one_order)) for of_one_order in zip(*found, strict=True)]
 
     return Transformed("taylor", y, _positions(x, argnums), build, "direction")

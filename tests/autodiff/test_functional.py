@@ -11,7 +11,15 @@ import pytest
 import symgraph as sg
 from symgraph.autodiff.functional import Transformed
 from symgraph.callables import KEPT, flatten, unflatten
-from symgraph.errors import CostError, DisconnectedError, DTypeError, MissingInputError, RankError, SizeError
+from symgraph.errors import (
+    CostError,
+    DisconnectedError,
+    DTypeError,
+    FormatError,
+    MissingInputError,
+    RankError,
+    SizeError,
+)
 from symgraph.graph import Variable
 from symgraph.runtime.interpreter import interpret
 
@@ -191,6 +199,46 @@ def test_errors() -> None:
         sg.grad(lambda x, y: sg.sum(x * y))(x, np.ones(4))
     with pytest.raises(DTypeError):
         sg.value_and_grad(sg.scalar("x"))  # type: ignore[arg-type]
+
+
+def test_directions_are_matched_by_key() -> None:
+    def f(p: dict[str, Any]) -> dict[str, Any]:
+        return {"u": p["a"] * 1, "v": p["b"] * 2}
+
+    def cost(p: dict[str, Any]) -> Any:
+        return sg.sum(p["a"] ** 2 + 3 * p["b"] ** 2)
+
+    at = {"a": np.ones(2), "b": np.ones(2)}
+    swapped = {"b": np.full(2, 10.0), "a": np.ones(2)}
+    _, along = sg.jvp(f)(at, tangent=swapped)
+    _, back = sg.vjp(f)(at, cotangent={"v": np.full(2, 10.0), "u": np.ones(2)})
+    for got in (along["u"], back["a"]):
+        np.testing.assert_array_equal(got, [1, 1])
+    for got in (along["v"], back["b"], sg.taylor(f, order=1)(at, direction=swapped)[1]["v"]):
+        np.testing.assert_array_equal(got, [20, 20])
+    for product in (
+        sg.hvp(cost)(at, v=swapped),
+        sg.ggn_vp(lambda q: cost({"a": q["u"], "b": q["v"]}), f)(at, v=swapped),
+    ):
+        np.testing.assert_array_equal(product["a"], [2, 2])
+    np.testing.assert_array_equal(sg.hvp(cost)(at, v=swapped)["b"], [60, 60])
+    np.testing.assert_array_equal(sg.linearize(f)(at)[1](swapped)["v"], [20, 20])
+
+
+def test_directions_that_are_not_nested_like_the_arguments() -> None:
+    def f(p: Any) -> Any:
+        return p["a"] * 2
+
+    at, ones = {"a": np.ones(2)}, np.ones(2)
+    for tangent in ({"b": ones}, {"a": ones, "b": ones}, {}, ones):
+        with pytest.raises(FormatError, match=r"jvp: the tangent: wanted a dict of \['a'\], got.*test_functional\.py"):
+            sg.jvp(f)(at, tangent=tangent)
+    with pytest.raises(FormatError, match=r"hvp: v: wanted a dict of \['a'\]"):
+        sg.hvp(lambda p: sg.sum(p["a"]))(at, v={"b": ones})
+    with pytest.raises(FormatError, match=r"vjp: the cotangent: wanted 2, got"):
+        sg.vjp(lambda x: [x, x])(ones, cotangent=ones)
+    with pytest.raises(RankError, match=r"vjp: the cotangent: wanted 2, got 1"):
+        sg.vjp(lambda x: [x, x])(ones, cotangent=[ones])
 
 
 def test_kept_functions_are_bounded() -> None:
