@@ -26,10 +26,11 @@ from symgraph.op import (
     located,
     op,
 )
+from symgraph.ops.create import zeros
 from symgraph.ops.elementwise import _clip_op, absolute, cast, divide, greater, multiply, sqrt, square, where
 from symgraph.ops.reduce import Max, Sum
-from symgraph.ops.shape import Broadcast, broadcast_to
-from symgraph.types import TensorType, is_float
+from symgraph.ops.shape import Broadcast, broadcast_to, concatenate, reshape
+from symgraph.types import TensorType, at_least, is_float, product
 
 
 class Shaping(Op):
@@ -163,7 +164,13 @@ class ClipGradientNorm(Shaping):
         if any(ct.type.shape[a] == 0 for a in axes):
             return ct
         dtype = ct.type.dtype
-        largest = apply(Max(axes), absolute(ct)) if axes else absolute(ct)
+        largest = absolute(ct)
+        if not all(at_least(ct.type.shape[a], 1) for a in axes):  # there may be no element: then 0 is the largest
+            lead, rest = limit.type.shape, ct.type.shape[limit.type.ndim :]
+            largest = concatenate([reshape(largest, (*lead, product(rest))), zeros((*lead, 1), dtype)], -1)
+            largest = apply(Max((limit.type.ndim,)), largest)
+        elif axes:
+            largest = apply(Max(axes), largest)
         # Elements are divided by the largest first: a gradient that has exploded must not overflow in its square.
         unit = where(greater(largest, 0), largest, constant(1, dtype))
         squares = square(divide(ct, _over(unit, ct)))
@@ -218,10 +225,12 @@ def clip_gradient(
 
     Bounds are numbers or scalars of the graph, through which no derivative flows; ``None``: no bound. A gradient of
     larger ``norm`` is scaled down to it, without overflow. Tangents of forward mode are not changed. Raises
-    :class:`~symgraph.errors.FormatError` for both kinds of bounds or for none, :class:`~symgraph.errors.DTypeError` for
-    integers ``x``, :class:`~symgraph.errors.RankError` for bounds with axes.
+    :class:`~symgraph.errors.FormatError` for both kinds of bounds, for none, or for a negative norm,
+    :class:`~symgraph.errors.DTypeError` for integers ``x``, :class:`~symgraph.errors.RankError` for bounds with axes.
     """
     v = _float("clip_gradient", x)
+    if isinstance(norm, int | float) and not norm >= 0:
+        raise FormatError(f"clip_gradient: norm must be 0 or more, got {norm}  {source.show(source.current())}")
     if (norm is None) == (min is None and max is None):
         raise FormatError(f"clip_gradient: wanted either min, max or both, or norm  {source.show(source.current())}")
     if norm is not None:

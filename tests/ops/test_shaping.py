@@ -98,6 +98,20 @@ def test_batched_norms_are_of_each_element() -> None:
     np.testing.assert_allclose(value(sg.grad(sg.sum(clipped**2), x), {x: at}), want)
 
 
+@pytest.mark.parametrize("target", ["numpy", "cpu"])
+def test_norm_of_what_may_be_empty(target: str) -> None:
+    x = sg.matrix("x", shape=("n", "m"))
+    f = sg.function([x], sg.grad(sg.sum(sg.clip_gradient(x, norm=1.0) ** 2), x), target=target)
+    assert f(np.zeros((0, 3))).shape == (0, 3)
+    assert f(np.zeros((3, 0))).shape == (3, 0)
+    np.testing.assert_allclose(f(np.array([[3.0, 4.0]])), [[0.6, 0.8]])
+    batch = sg.tensor("batch", shape=("k", "n", "m"))
+    rows = sg.vmap(sg.grad(lambda v: sg.sum(sg.clip_gradient(v, norm=1.0) ** 2)))(batch)
+    g = sg.function([batch], rows, target=target)
+    assert g(np.zeros((2, 0, 3))).shape == (2, 0, 3)
+    np.testing.assert_allclose(g(np.array([[[3.0, 4.0]], [[0.1, 0.1]]])), [[[0.6, 0.8]], [[0.2, 0.2]]])
+
+
 def test_no_rewriting_before_the_derivative() -> None:
     x = sg.scalar("x")
     spread = sg.clip_gradient(sg.broadcast_to(x, (4,)), -1, 1)
@@ -114,5 +128,8 @@ def test_errors() -> None:
         sg.clip_gradient(x)
     with pytest.raises(FormatError):
         sg.clip_gradient(x, 0, 1, norm=1)
+    for norm in (-1, float("nan")):
+        with pytest.raises(FormatError, match=r"norm must be 0 or more.*test_shaping\.py"):
+            sg.clip_gradient(x, norm=norm)
     with pytest.raises(RankError):
         sg.scale_gradient(x, x)
