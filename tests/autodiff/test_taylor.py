@@ -239,3 +239,13 @@ def test_compiled() -> None:
     at = np.linspace(-1, 1, 7)
     want = [float(mpmath.diff(lambda t: mpmath.exp(mpmath.sin(t)) / (1 + t * t), a, 10)) for a in at]
     np.testing.assert_allclose(f(at), want, rtol=1e-7)
+
+
+def test_orders_beyond_the_largest_factorial() -> None:
+    """36! is no float32. Coefficients of 1 / (1 - x) are all 1 at 0, so its derivatives become infinite there."""
+    x = sg.scalar("x", dtype="float32")
+    (got,) = interpret(sg.derivative(1 / (1 - x), x, 36), {x: 0.0})
+    assert got.dtype == np.float32
+    assert np.isinf(got)
+    (got,) = interpret(sg.derivative(1 / (20 - x), x, 36), {x: 0.0})
+    assert 0 <= got < 1e-4
