@@ -12,7 +12,7 @@ from symgraph import source
 from symgraph.callables import OnArrays, Structure, flatten, is_function, is_tensor, is_variable, symbolic, unflatten
 from symgraph.errors import DTypeError, FormatError, RankError, RuleError, SizeError
 from symgraph.graph import Apply, Interner, Variable, interning, toposort
-from symgraph.op import as_variable, located
+from symgraph.op import as_variable, axis_of
 from symgraph.ops.shape import assert_shape, broadcast_to, moveaxis
 from symgraph.retake import carried
 from symgraph.types import Size, TensorType, normalize_axis, unify
@@ -134,10 +134,7 @@ def _mapped(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, An
             elements.append(symbolic(value))
             continue
         v = as_variable(value)
-        try:
-            axis = normalize_axis(axis, v.type.ndim, "vmap")
-        except RankError as error:
-            raise located(error, [v]) from None
+        axis = axis_of("vmap", v, axis)
         element = Variable(v.type.without((axis,)), name=v.name)
         replace[element] = moveaxis(v, axis, 0)
         elements.append(element)

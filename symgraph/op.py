@@ -24,7 +24,7 @@ from symgraph.errors import (
     SymgraphError,
 )
 from symgraph.graph import Apply, Constant, Variable, current_interner
-from symgraph.types import Dim, TensorType, as_dtype, is_float
+from symgraph.types import Dim, TensorType, as_dtype, is_float, normalize_axes, normalize_axis
 
 if TYPE_CHECKING:
     from symgraph.ops.series import Series
@@ -254,6 +254,25 @@ def located(error: SymgraphError, inputs: Sequence[Variable]) -> SymgraphError:
         line = source.show(source.current())
         message = f"{message.removesuffix(line).rstrip()} :: {operands}   {line}"
     return type(error)(message)
+
+
+def axis_of(what: str, v: Variable, axis: int, new: int = 0) -> int:
+    """``axis`` of ``v`` with ``new`` axes more, counted from the front.
+
+    Raises :class:`~symgraph.errors.RankError`, with the variable and the user's line, where it does not exist.
+    """
+    try:
+        return normalize_axis(axis, v.type.ndim + new, what)
+    except RankError as error:
+        raise located(error, [v]) from None
+
+
+def axes_of(what: str, v: Variable, axes: int | Sequence[int] | None, new: int = 0) -> tuple[int, ...]:
+    """As :func:`axis_of`, for several axes, sorted; ``None`` stands for all."""
+    try:
+        return normalize_axes(axes, v.type.ndim + new, what)
+    except RankError as error:
+        raise located(error, [v]) from None
 
 
 def apply(op: Op, *inputs: Variable) -> Variable:

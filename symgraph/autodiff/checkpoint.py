@@ -48,7 +48,13 @@ def _checkpointed(label: str, fn: Callable[..., Any], args: Sequence[Any], kwarg
     inside = [next(own) if is_variable(v) else symbolic(v) for v in leaves]
     own_args, own_kwargs = unflatten(structure, iter(inside))
     found, form = flatten(fn(*own_args, **own_kwargs))
-    results = [as_variable(v) for v in found]
+    try:
+        results = [as_variable(v) for v in found]
+    except DTypeError:
+        line = source.show(source.current())
+        raise DTypeError(
+            f"{label}: the function returned {unflatten(form, iter(found))!r}, wanted tensors  {line}"
+        ) from None
     if not results:
         raise DTypeError(f"{label}: the function returned no tensor  {source.show(source.current())}")
     others = _others(results, given, oldest)

@@ -178,11 +178,12 @@ def ggn_vp(cost: Variable, outputs: Any, wrt: Any, v: Any) -> Any:
     J is the Jacobian of ``outputs`` in ``wrt``, and H the Hessian of the cost in ``outputs``; no matrix is formed. What
     the cost has of ``wrt`` beside ``outputs`` (weight decay) is not in it. Where H is positive semidefinite, as for
     squares and cross-entropies, so is the product's matrix (Schraudolph 2002, Neural Computation 14, section 3.4).
+    Raises :class:`~symgraph.errors.DisconnectedError` for a ``wrt`` on which no output depends.
     """
     middle = several("ggn_vp: outputs", outputs)
     pushed = jvp(middle, wrt, v, disconnected="zero")
     curved = jvp(grad(cost, middle), middle, pushed, disconnected="zero")
-    return vjp(middle, wrt, curved, disconnected="zero")
+    return vjp(middle, wrt, curved)
 
 
 def linearize(y: Any, x: Any) -> tuple[Any, Callable[[Any], Any]]:

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from symgraph import index as ix
 from symgraph.errors import DTypeError, FormatError, RankError, SizeError
 from symgraph.graph import Variable
-from symgraph.op import Derivative, Op, Sample, TensorLike, apply, as_variable, located, op
+from symgraph.op import Derivative, Op, Sample, TensorLike, apply, as_variable, axis_of, located, op
 from symgraph.ops.elementwise import cast, multiply
 from symgraph.ops.gather import Gather
 from symgraph.ops.masks import RowMask, row_masks
 from symgraph.ops.reduce import sum as sum_over
 from symgraph.ops.shape import assert_shape, broadcast_to, ravel, reshape, transpose
-from symgraph.types import Size, TensorType, normalize_axis, unify
+from symgraph.types import Size, TensorType, unify
 
 Labels = tuple[int, ...]
 
@@ -219,8 +219,8 @@ def tensordot(x: TensorLike, y: TensorLike, axes: int | Sequence[Any] = 2) -> Va
         left, right = list(range(m - int(axes), m)), list(range(int(axes)))
     else:
         left, right = (
-            [normalize_axis(k, ndim, "tensordot") for k in ([part] if isinstance(part, int) else part)]
-            for part, ndim in zip(axes, (m, n), strict=True)
+            [axis_of("tensordot", v, k) for k in ([part] if isinstance(part, int) else part)]
+            for part, v in zip(axes, (a, b), strict=True)
         )
     if len(left) != len(right) or len(set(left)) != len(left) or len(set(right)) != len(right):
         raise located(RankError(f"tensordot: axes {left} and {right} are not pairs"), [a, b])
@@ -261,7 +261,7 @@ def vecdot(x: TensorLike, y: TensorLike, axis: int = -1) -> Variable:
     a, b = as_variable(x), as_variable(y)
     if a.type.ndim == 0 or b.type.ndim == 0:
         raise located(RankError("vecdot: a 0-d operand: multiply instead"), [a, b])
-    places = [normalize_axis(axis, v.type.ndim, "vecdot") for v in (a, b)]
+    places = [axis_of("vecdot", v, axis) for v in (a, b)]
     _check_inner("vecdot", a, places[0], b, places[1])
     # Labels of the other axes count from the right, among themselves.
     operands = []

@@ -13,12 +13,12 @@ import numpy as np
 
 from symgraph.errors import DTypeError, FormatError, IndexRangeError, RankError, SizeError
 from symgraph.graph import Constant, Variable
-from symgraph.op import TensorLike, apply, as_variable, constant, located
+from symgraph.op import TensorLike, apply, as_variable, axis_of, constant, located
 from symgraph.ops.create import size_of
 from symgraph.ops.elementwise import add, cast, clip, remainder
 from symgraph.ops.gather import Gather
 from symgraph.ops.shape import Slice, broadcast_to, ravel, reshape
-from symgraph.types import Dim, Size, at_least, floordiv, normalize_axis, size_max, size_min, unify
+from symgraph.types import Dim, Size, at_least, floordiv, size_max, size_min, unify
 
 # -- slices ------------------------------------------------------------------------------------------------------------
 
@@ -255,13 +255,6 @@ def _check_constant(what: str, v: Variable, index: Variable, axis: int) -> None:
             raise located(error, [v]) from None
 
 
-def _axis(what: str, v: Variable, axis: int) -> int:
-    try:
-        return normalize_axis(axis, v.type.ndim, what)
-    except RankError as error:
-        raise located(error, [v]) from None
-
-
 def take(x: TensorLike, indices: TensorLike, axis: int | None = None, mode: str = "raise") -> Variable:
     """Elements of ``x`` along ``axis`` (of the flattened x by default) at ``indices``, as ``numpy.take``.
 
@@ -271,7 +264,7 @@ def take(x: TensorLike, indices: TensorLike, axis: int | None = None, mode: str 
     v, index = as_variable(x), _index("take", indices)
     if axis is None:
         v, axis = ravel(v), 0
-    axis = _axis("take", v, axis)
+    axis = axis_of("take", v, axis)
     n = v.type.shape[axis]
     if mode == "wrap":
         index = remainder(cast(index, "int64"), size_of(n))
@@ -295,7 +288,7 @@ def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None = -1) -
     v, index = as_variable(x), _index("take_along_axis", indices)
     if axis is None:
         v, axis = ravel(v), 0
-    axis = _axis("take_along_axis", v, axis)
+    axis = axis_of("take_along_axis", v, axis)
     if index.type.ndim != v.type.ndim:
         raise located(RankError("take_along_axis: x and indices must have equally many axes"), [v, index])
     sizes: dict[int, Size] = {}
@@ -317,13 +310,18 @@ def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None = -1) -
 # -- additions at indices ----------------------------------------------------------------------------------------------
 
 
-def _add_where(x: TensorLike, values: TensorLike, read: Callable[[Variable], Variable]) -> Variable:
+def _add_where(what: str, x: TensorLike, values: TensorLike, read: Callable[[Variable], Variable]) -> Variable:
     """``x`` plus the transpose of the linear function ``read`` at ``values``."""
     v = as_variable(x)
     # A variable of its own, so that nothing on the way from it is folded or shared.
     probe = Variable(v.type)
     y = read(probe)
-    ct = broadcast_to(cast(values, v.type.dtype), y.type.shape)
+    given = cast(values, v.type.dtype)
+    try:
+        ct = broadcast_to(given, y.type.shape)
+    except SizeError:
+        message = f"{what}: values of {given.type} do not broadcast to the indexed {list(y.type.shape)}"
+        raise located(SizeError(message), [v]) from None
     while y is not probe:
         assert y.owner is not None
         back = y.owner.op.transpose(ct, y.owner.inputs)[0]
@@ -337,12 +335,14 @@ def add_at(x: TensorLike, key: Any, values: TensorLike) -> Variable:
 
     ``key`` is anything that indexing takes; ``values`` broadcast to the shape of ``x[key]`` and take the dtype of x.
     """
-    return _add_where(x, values, lambda probe: getitem(probe, key))
+    return _add_where("add_at", x, values, lambda probe: getitem(probe, key))
 
 
 def add_along_axis(x: TensorLike, indices: TensorLike, values: TensorLike, axis: int = -1) -> Variable:
     """``x`` with ``values`` added where :func:`take_along_axis` would read: the adding ``numpy.put_along_axis``."""
-    return _add_where(x, values, lambda probe: take_along_axis(probe, indices, axis))
+    v = as_variable(x)
+    axis = axis_of("add_along_axis", v, axis)
+    return _add_where("add_along_axis", v, values, lambda probe: take_along_axis(probe, indices, axis))
 
 
 __all__ = ["add_along_axis", "add_at", "getitem", "take", "take_along_axis"]

@@ -11,7 +11,20 @@ from numpy.typing import NDArray
 
 from symgraph.errors import DTypeError, RankError
 from symgraph.graph import Variable
-from symgraph.op import Absence, Derivative, Op, Sample, TensorLike, apply, as_variable, constant, located, op
+from symgraph.op import (
+    Absence,
+    Derivative,
+    Op,
+    Sample,
+    TensorLike,
+    apply,
+    as_variable,
+    axes_of,
+    axis_of,
+    constant,
+    located,
+    op,
+)
 from symgraph.ops.create import Iota, full
 from symgraph.ops.elementwise import add as add_
 from symgraph.ops.elementwise import (
@@ -34,7 +47,7 @@ from symgraph.ops.elementwise import (
 from symgraph.ops.masks import masked_rows
 from symgraph.ops.reduce import Axes, Max, OverAxes, Sum, spread
 from symgraph.ops.shape import expand_dims
-from symgraph.types import Size, TensorType, as_dtype, as_size, is_float, normalize_axes, normalize_axis
+from symgraph.types import Size, TensorType, as_dtype, as_size, is_float
 
 
 def _floats(what: str, x: TensorType) -> None:
@@ -237,10 +250,7 @@ def as_floats(x: TensorLike) -> Variable:
 
 def _along(make: type[Op], x: TensorLike, axis: int) -> Variable:
     v = as_floats(x)
-    try:
-        return apply(make(normalize_axis(axis, v.type.ndim, make.name)), v)  # type: ignore[call-arg]
-    except RankError as error:
-        raise located(error, [v]) from None
+    return apply(make(axis_of(make.name, v, axis)), v)  # type: ignore[call-arg]
 
 
 def softmax(x: TensorLike, axis: int = -1) -> Variable:
@@ -256,10 +266,7 @@ def log_softmax(x: TensorLike, axis: int = -1) -> Variable:
 def logsumexp(x: TensorLike, axis: Axes = None, keepdims: bool = False) -> Variable:
     """``log(sum(exp(x)))`` over ``axis`` (all axes by default), without overflow, as ``scipy.special.logsumexp``."""
     v = as_floats(x)
-    try:
-        axes = normalize_axes(axis, v.type.ndim, "logsumexp")
-    except RankError as error:
-        raise located(error, [v]) from None
+    axes = axes_of("logsumexp", v, axis)
     out = apply(LogSumExp(axes), v) if axes else v
     return expand_dims(out, axes) if keepdims and axes else out
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from symgraph.errors import FormatError, RankError, SizeError
 from symgraph.graph import Variable
-from symgraph.op import TensorLike, apply, as_variable, constant, located
+from symgraph.op import TensorLike, apply, as_variable, axes_of, axis_of, constant, located
 from symgraph.ops.create import Iota, full, size_of
 from symgraph.ops.elementwise import (
     add,
@@ -27,13 +27,13 @@ from symgraph.ops.gather import Gather, ScatterAdd
 from symgraph.ops.indexing import getitem, take
 from symgraph.ops.reduce import sum as sum_over
 from symgraph.ops.shape import Slice, Unslice, broadcast_to, concatenate, ravel, reshape
-from symgraph.types import Dim, Size, normalize_axes, normalize_axis, size_max, size_min
+from symgraph.types import Dim, Size, size_max, size_min
 
 
 def flip(x: TensorLike, axis: int | Sequence[int] | None = None) -> Variable:
     """Elements in reverse order along ``axis`` (along all axes by default), as ``numpy.flip``."""
     v = as_variable(x)
-    axes = normalize_axes(axis, v.type.ndim, "flip")
+    axes = axes_of("flip", v, axis)
     return getitem(v, tuple(slice(None, None, -1) if a in axes else slice(None) for a in range(v.type.ndim)))
 
 
@@ -51,7 +51,7 @@ def roll(x: TensorLike, shift: Any, axis: int | Sequence[int] | None = None) -> 
     if len(axes) != len(shifts):
         raise located(RankError(f"roll: {len(shifts)} shifts for {len(axes)} axes"), [v])
     for a, s in zip(axes, shifts, strict=True):
-        v = _rolled(v, s, normalize_axis(a, v.type.ndim, "roll"))
+        v = _rolled(v, s, axis_of("roll", v, a))
     return v
 
 
@@ -151,7 +151,7 @@ def repeat(x: TensorLike, repeats: Size, axis: int | None = None) -> Variable:
     v = as_variable(x)
     if axis is None:
         v, axis = ravel(v), 0
-    axis = normalize_axis(axis, v.type.ndim, "repeat")
+    axis = axis_of("repeat", v, axis)
     before, n, after = v.type.shape[:axis], v.type.shape[axis], v.type.shape[axis + 1 :]
     wide = broadcast_to(reshape(v, (*before, n, 1, *after)), (*before, n, repeats, *after))
     return reshape(wide, (*before, n * repeats, *after))
@@ -177,7 +177,7 @@ def diagonal(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> 
     v = as_variable(x)
     if v.type.ndim < 2:
         raise located(RankError("diagonal: wanted two axes at least"), [v])
-    a, b = (normalize_axis(k, v.type.ndim, "diagonal") for k in (axis1, axis2))
+    a, b = (axis_of("diagonal", v, k) for k in (axis1, axis2))
     if a == b:
         raise located(RankError(f"diagonal: axis {a} twice"), [v])
     down, right = max(-offset, 0), max(offset, 0)

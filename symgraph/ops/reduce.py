@@ -23,9 +23,10 @@ from symgraph.op import (
     apply,
     apply_node,
     as_variable,
+    axes_of,
+    axis_of,
     constant,
     differentiable,
-    located,
     op,
 )
 from symgraph.ops.create import Iota, size_of
@@ -39,7 +40,7 @@ from symgraph.ops.shape import (
     reshape,
     transpose,
 )
-from symgraph.types import Shape, TensorType, is_float, normalize_axes, normalize_axis, product
+from symgraph.types import Shape, TensorType, is_float, product
 
 Axes: TypeAlias = "int | Sequence[int] | None"
 
@@ -458,15 +459,8 @@ class MaxAndArgmax(Op):
 # -- public functions --------------------------------------------------------------------------------------------------
 
 
-def _axes(what: str, v: Variable, axis: Axes) -> tuple[int, ...]:
-    try:
-        return normalize_axes(axis, v.type.ndim, what)
-    except RankError as error:
-        raise located(error, [v]) from None
-
-
 def _reduce(make: type[Op], v: Variable, axis: Axes, keepdims: bool) -> Variable:
-    axes = _axes(make.name, v, axis)
+    axes = axes_of(make.name, v, axis)
     # Over no axes, every one of these is the identity.
     out = apply(make(axes), v) if axes else v  # type: ignore[call-arg]
     return expand_dims(out, axes) if keepdims and axes else out
@@ -525,10 +519,7 @@ def _one_axis(what: str, x: TensorLike, axis: int | None) -> tuple[Variable, int
     v = as_variable(x)
     if axis is None:
         return reshape(v, (-1,)), 0, range(v.type.ndim)
-    try:
-        axis = normalize_axis(axis, v.type.ndim, what)
-    except RankError as error:
-        raise located(error, [v]) from None
+    axis = axis_of(what, v, axis)
     return v, axis, (axis,)
 
 
@@ -567,7 +558,7 @@ def mean(x: TensorLike, axis: Axes = None, dtype: Any = None, keepdims: bool = F
     """Arithmetic mean over ``axis``, as ``numpy.mean``: float64 for integers; float16 is summed in float32."""
     v = as_variable(x)
     work, out = _moment_dtypes(v, dtype)
-    axes = _axes("mean", v, axis)
+    axes = axes_of("mean", v, axis)
     total = sum(cast(v, work), axes, keepdims=keepdims)
     return cast(divide(total, _count(v, axes, work)), out)
 
@@ -576,7 +567,7 @@ def var(x: TensorLike, axis: Axes = None, dtype: Any = None, ddof: int | float =
     """Variance over ``axis``, as ``numpy.var``: the sum of squared deviations from the mean, over n - ``ddof``."""
     v = as_variable(x)
     work, out = _moment_dtypes(v, dtype)
-    axes = _axes("var", v, axis)
+    axes = axes_of("var", v, axis)
     v = cast(v, work)
     deviation = subtract(v, broadcast_to(mean(v, axes, keepdims=True), v.type.shape))
     freedom = maximum(subtract(_count(v, axes, work), ddof), 0) if ddof else _count(v, axes, work)

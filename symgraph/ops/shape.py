@@ -19,6 +19,8 @@ from symgraph.op import (
     TensorLike,
     apply,
     as_variable,
+    axes_of,
+    axis_of,
     constant,
     located,
     op,
@@ -30,8 +32,6 @@ from symgraph.types import (
     TensorType,
     as_size,
     floordiv,
-    normalize_axes,
-    normalize_axis,
     product,
     unify,
 )
@@ -396,16 +396,16 @@ def broadcast_to(x: TensorLike, shape: Sequence[Any]) -> Variable:
         return v
     offset = len(target) - v.type.ndim
     fits = offset >= 0
+    known = list(target)
     if fits:
-        known = list(target)
         for a, s in enumerate(v.type.shape):
             if s != 1:
                 both = unify(s, target[a + offset])
                 fits = fits and both is not None
                 known[a + offset] = both if both is not None else s
-        target = tuple(known)
     if not fits:
         raise located(SizeError(f"broadcast_to: {v.type} does not broadcast to {list(target)}"), [v])
+    target = tuple(known)
     kept = [a for a, s in enumerate(v.type.shape) if s != 1 or target[a + offset] == 1]
     if len(kept) < v.type.ndim:
         v = reshape(v, [v.type.shape[a] for a in kept])
@@ -497,7 +497,7 @@ def transpose(x: TensorLike, axes: Sequence[int] | None = None) -> Variable:
     if axes is None:
         order = tuple(reversed(range(v.type.ndim)))
     else:
-        order = tuple(normalize_axis(a, v.type.ndim, "transpose") for a in axes)
+        order = tuple(axis_of("transpose", v, a) for a in axes)
     if order == tuple(range(v.type.ndim)):
         return v
     return apply(Transpose(order), v)
@@ -511,7 +511,7 @@ def matrix_transpose(x: TensorLike) -> Variable:
 def swapaxes(x: TensorLike, axis1: int, axis2: int) -> Variable:
     """Two axes exchanged."""
     v = as_variable(x)
-    a, b = (normalize_axis(k, v.type.ndim, "swapaxes") for k in (axis1, axis2))
+    a, b = (axis_of("swapaxes", v, k) for k in (axis1, axis2))
     order = list(range(v.type.ndim))
     order[a], order[b] = order[b], order[a]
     return transpose(v, order)
@@ -520,11 +520,8 @@ def swapaxes(x: TensorLike, axis1: int, axis2: int) -> Variable:
 def moveaxis(x: TensorLike, source: int | Sequence[int], destination: int | Sequence[int]) -> Variable:
     """Axes moved to new places, the others in order, as ``numpy.moveaxis``."""
     v = as_variable(x)
-    src = [normalize_axis(a, v.type.ndim, "moveaxis") for a in ([source] if isinstance(source, int) else source)]
-    dst = [
-        normalize_axis(a, v.type.ndim, "moveaxis")
-        for a in ([destination] if isinstance(destination, int) else destination)
-    ]
+    src = [axis_of("moveaxis", v, a) for a in ([source] if isinstance(source, int) else source)]
+    dst = [axis_of("moveaxis", v, a) for a in ([destination] if isinstance(destination, int) else destination)]
     if len(src) != len(dst) or len(set(src)) != len(src) or len(set(dst)) != len(dst):
         raise located(RankError(f"moveaxis: {source} and {destination} must be distinct axes, equally many"), [v])
     order = [a for a in range(v.type.ndim) if a not in src]
@@ -537,7 +534,7 @@ def expand_dims(x: TensorLike, axis: int | Sequence[int]) -> Variable:
     """New axes of size 1 at ``axis`` of the result."""
     v = as_variable(x)
     given = [axis] if isinstance(axis, int) else list(axis)
-    places = normalize_axes(given, v.type.ndim + len(given), "expand_dims")
+    places = axes_of("expand_dims", v, given, len(given))
     sizes = iter(v.type.shape)
     return reshape(v, [1 if a in places else next(sizes) for a in range(v.type.ndim + len(given))])
 
@@ -545,11 +542,7 @@ def expand_dims(x: TensorLike, axis: int | Sequence[int]) -> Variable:
 def squeeze(x: TensorLike, axis: int | Sequence[int] | None = None) -> Variable:
     """Axes of size 1 removed: all of them, or those of ``axis``."""
     v = as_variable(x)
-    axes = (
-        [a for a, s in enumerate(v.type.shape) if s == 1]
-        if axis is None
-        else normalize_axes(axis, v.type.ndim, "squeeze")
-    )
+    axes = [a for a, s in enumerate(v.type.shape) if s == 1] if axis is None else axes_of("squeeze", v, axis)
     for a in axes:
         if v.type.shape[a] != 1:
             raise located(SizeError(f"squeeze: axis {a} has size {v.type.shape[a]}, not 1"), [v])
@@ -568,7 +561,7 @@ def concatenate(tensors: Sequence[TensorLike], axis: int | None = 0) -> Variable
     dtype = np.result_type(*[v.type.dtype for v in variables])
     variables = [cast(v, dtype) for v in variables]
     first = variables[0]
-    axis = normalize_axis(axis, first.type.ndim, "concatenate")
+    axis = axis_of("concatenate", first, axis)
     if any(v.type.ndim != first.type.ndim for v in variables):
         raise located(RankError("concatenate: ranks differ"), variables)
     for a in range(first.type.ndim):
@@ -588,14 +581,14 @@ def stack(tensors: Sequence[TensorLike], axis: int = 0) -> Variable:
     variables = [as_variable(t) for t in tensors]
     if not variables:
         raise SizeError("stack: needs at least one tensor")
-    axis = normalize_axis(axis, variables[0].type.ndim + 1, "stack")
+    axis = axis_of("stack", variables[0], axis, 1)
     return concatenate([expand_dims(v, axis) for v in variables], axis)
 
 
 def split(x: TensorLike, indices_or_sections: int | Sequence[Any], axis: int = 0) -> list[Variable]:
     """Parts of ``x`` along ``axis``: equally many elements in each section, or between the given indices."""
     v = as_variable(x)
-    axis = normalize_axis(axis, v.type.ndim, "split")
+    axis = axis_of("split", v, axis)
     n = v.type.shape[axis]
     if isinstance(indices_or_sections, int):
         part = floordiv(n, indices_or_sections)

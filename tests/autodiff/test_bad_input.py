@@ -99,6 +99,8 @@ WRT: list[Case] = [
     (lambda: loose.derivative([x, x], x, 1), FormatError, r"derivative: y must be one variable"),
     (lambda: loose.ggn_vp(cost, "v3", v3, ones3), DTypeError, r"ggn_vp: outputs must be a variable"),
     (lambda: loose.ggn_vp(cost, v3 * 2, v3, ones3), DisconnectedError, r"does not depend"),
+    (lambda: sg.ggn_vp(cost, v3, other, ones3), DisconnectedError, r"does not depend on other: float64\[3\]"),
+    (lambda: sg.ggn_vp(cost, v3, [v3, other], [ones3, ones3]), DisconnectedError, r"does not depend on other"),
     (lambda: sg.grad(sg.sum(v3 * i3), i3), DTypeError, r"i3: int64\[3\] is not of a float dtype"),
     (lambda: sg.vjp(v3 * i3, i3, ones3), DTypeError, r"i3: int64\[3\] is not of a float dtype"),
     (lambda: sg.jvp(v3 * i3, i3, ones3), DTypeError, r"i3: int64\[3\] is not of a float dtype"),
@@ -216,6 +218,37 @@ AXES: list[Case] = [
     (lambda: loose.substitute("cost", {v3: v3}), DTypeError, r"substitute: outputs must be a variable"),
 ]
 
+OF_OPS: dict[str, Callable[[Any], Any]] = {
+    "flip": lambda axis: sg.flip(m, axis),
+    "roll": lambda axis: sg.roll(m, 1, axis),
+    "repeat": lambda axis: sg.repeat(m, 2, axis),
+    "diagonal": lambda axis: sg.diagonal(m, axis1=axis),
+    "transpose": lambda axis: sg.transpose(m, (0, axis)),
+    "swapaxes": lambda axis: sg.swapaxes(m, 0, axis),
+    "moveaxis": lambda axis: sg.moveaxis(m, axis, 0),
+    "expand_dims": lambda axis: sg.expand_dims(m, axis),
+    "squeeze": lambda axis: sg.squeeze(m, axis),
+    "concatenate": lambda axis: sg.concatenate([m, m], axis),
+    "stack": lambda axis: sg.stack([m, m], axis),
+    "split": lambda axis: sg.split(m, 2, axis),
+    "tensordot": lambda axis: sg.tensordot(m, m, ((axis,), (0,))),
+    "vecdot": lambda axis: sg.vecdot(m, m, axis),
+    "sum": lambda axis: sg.sum(m, axis),
+    "argmax": lambda axis: sg.argmax(m, axis),
+    "softmax": lambda axis: sg.softmax(m, axis),
+    "logsumexp": lambda axis: sg.logsumexp(m, axis),
+    "take": lambda axis: sg.take(m, 0, axis),
+    "take_along_axis": lambda axis: sg.take_along_axis(m, np.zeros((2, 3), "int64"), axis),
+    "add_along_axis": lambda axis: sg.add_along_axis(m, np.zeros((2, 3), "int64"), m, axis),
+}
+
+
+@pytest.mark.parametrize("name", OF_OPS)
+def test_an_op_along_an_axis_that_does_not_exist(name: str) -> None:
+    found = rf"{name}: axis 7 does not exist in a tensor of . axes :: m: float64\[2, 3\].*\(test_bad_input\.py:\d+\)"
+    with pytest.raises(RankError, match=found):
+        OF_OPS[name](7)
+
 
 def product(a: Any, b: Any) -> Any:
     return a * b
@@ -272,6 +305,9 @@ RULES: list[Case] = [
     (lambda: sg.clip_gradient(v3), FormatError, r"clip_gradient"),
     (lambda: sg.clip_gradient(v3, norm=1.0, min=-1.0), FormatError, r"clip_gradient"),
     (lambda: loose.checkpoint(v3), DTypeError, r"checkpoint: wanted a function"),
+    (lambda: loose.checkpoint(lambda a: None)(v3), DTypeError, r"checkpoint\(.*returned None, wanted tensors"),
+    (lambda: sg.add_at(v3, ([0, 1],), ones3), SizeError, r"add_at: values of float64\[3\].*\[2\].*v3: float64\[3\]"),
+    (lambda: sg.broadcast_to(v3, (2, 4)), SizeError, r"float64\[3\] does not broadcast to \[2, 4\]"),
 ]
 
 CASES = [*NOT_SCALAR, *WRT, *SEEDS, *NAMES, *AXES, *RULES]
