@@ -386,7 +386,8 @@ class Function:
         if self._inside is None:
             given = set(self.inputs)
             inside = [v for node in self.graph.nodes for v in node.outputs if v not in given]
-            self._inside = Function(self.inputs, inside, **{**self._options, "check": False})
+            host = False if self.target == "cuda" else None  # what is looked at is looked at here
+            self._inside = Function(self.inputs, inside, **{**self._options, "check": False, "device_outputs": host})
         return self._inside
 
     def trace(self, *args: Any, **kwargs: Any) -> Values:

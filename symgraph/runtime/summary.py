@@ -38,9 +38,10 @@ class Summary(Table):
         self.rows["graph"] += f", {len(fn.optimized)} when optimized"
         kernels = sum(bool(s.source) for s in program.steps)
         others = len(program.steps) - kernels
+        where = _count(program.threads, "thread") if program.target == "cpu" else f"on {program.target}"
         self.rows["program"] = (
             f"{_count(len(program.steps), 'step')}: {_count(kernels, 'kernel')} ({len(program.kernels)} distinct)"
-            f"{f' and {others} by libraries or code of yours' if others else ''}, {_count(program.threads, 'thread')}"
+            f"{f' and {others} by libraries or code of yours' if others else ''}, {where}"
         )
         self.rows["memory"] = _memory(fn)
         self.rows["made in"] = _seconds(fn.seconds)

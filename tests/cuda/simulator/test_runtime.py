@@ -451,6 +451,24 @@ def test_random_programs_and_their_gradients_on_hardware(seed: int) -> None:
             np.testing.assert_allclose(got, want, rtol=rtol, atol=rtol)
 
 
+def test_looking_at_functions_on_a_device(device: Any) -> None:
+    w = sg.shared(np.ones(8), name="w")
+    x = sg.matrix("x", shape=("n", 8))
+    fn = sg.function([x], sg.softmax(x * w, axis=1), updates={w: w * 2.0}, target="cuda", device_outputs=True)
+    there = sg.to_device(A)
+    fn(there)
+    values = fn.trace(there)
+    assert {type(v.value) for v in values} == {np.ndarray}
+    np.testing.assert_array_equal(values["w"].value, np.full(8, 2.0))
+    assert "on cuda" in str(fn.summary()).split("program")[1].splitlines()[0]
+    text = str(fn.program)
+    assert "for cuda, no host steps" in text
+    assert "[n rows of 8]" in text
+    assert "arena: " in text
+    with pytest.raises(FormatError, match="profile: wanted target 'cpu', got 'cuda'"):
+        fn.profile(there)
+
+
 def test_the_examples_of_the_guide(device: Any) -> None:
     guide = Path(__file__).parents[3] / "docs" / "guide.md"
     section = guide.read_text().split("\n## On a GPU\n")[1].split("\n## ")[0]
