@@ -12,7 +12,7 @@ WORKERS ?= auto
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check install --quiet
-CODE := $(wildcard symgraph kernels tests benchmarks notebooks/run.py .ci/lowest.py)
+CODE := $(wildcard symgraph kernels tests benchmarks docs/screenshots.py notebooks/run.py .ci/lowest.py)
 DOCS := $(wildcard README.md docs/*.md)
 SIMULATOR := NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest tests/cuda/simulator
 
@@ -22,7 +22,7 @@ define outdated
 $(if $(filter-out x$(WANTED),x$(shell cat $(1)/interpreter 2>/dev/null)),always)
 endef
 
-.PHONY: help demo test test-cudasim test-gpu test-browser test-jax check format golden lowest bench bench-gpu notebooks check-notebooks docs build clean always
+.PHONY: help demo test test-cudasim test-gpu test-browser test-jax check format golden lowest bench bench-gpu notebooks check-notebooks screenshots docs build clean always
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -78,6 +78,9 @@ notebooks: $(VENV)/notebooks ## Run the notebooks in place, one after the other
 
 check-notebooks: $(VENV)/notebooks ## See that every notebook runs, without a warning; none is changed
 	$(BIN)/python notebooks/run.py $(ARGS)
+
+screenshots: test-browser ## Make the pictures of the README anew, from the browser tests and the viewer
+	$(BIN)/python docs/screenshots.py
 
 docs: $(VENV)/docs ## Build the site into docs/_build/html: the guide, the reference, the gallery
 	@rm -rf docs/_build

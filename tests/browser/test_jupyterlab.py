@@ -199,7 +199,7 @@ def test_run_and_looked_at(opened: Callable[[str], Any], shoot: Shoot) -> None:
     frame.locator("#search").press("Enter")
     assert frame.locator("aside h2").inner_text() == "tanh"
     assert "cell 2:4" in frame.locator("dl").inner_text()
-    shoot(page, "jupyterlab-viewer")
+    shoot(page.locator(".jp-NotebookPanel"), "jupyterlab-viewer")
 
     # The function's viewer, folded under its summary: kernels and their code.
     fold = page.locator(".jp-OutputArea-output details")
