@@ -43,8 +43,8 @@ def grouped(
         size[g] = size.get(g, 0) + 1
     home = {id: g for id, g in home.items() if groups[g].kind != "line" or size[g] > 1}
     kept = {g: x for g, x in groups.items() if x.kind != "line" or size.get(g, 0) > 1}
-    # Constants, and what is made of them alone, stand with whoever uses them first.
-    known = {n.id: n for n in nodes}
+    # Constants, and what is made of them alone, stand with those that use them: in a group if all are in it. In one of
+    # several groups they would tie it to the others, against the order that its own nodes have.
     behind: dict[str, list[str]] = {}
     for e in edges:
         behind.setdefault(e.target, []).append(e.source)
@@ -53,12 +53,16 @@ def grouped(
         sources = behind.get(n.id, ())
         if n.kind == "op" and n.label in ("broadcast", "cast") and sources and all(s in fixed for s in sources):
             fixed.add(n.id)
+    users: dict[str, set[str]] = {}
     for e in reversed(edges):
-        if e.source in fixed and (e.target in home or e.target not in fixed):
-            home.pop(e.source, None)
-            if e.target in home and known[e.target].kind != "output":
-                home[e.source] = home[e.target]
-    return [replace(n, group=home[n.id]) if n.id in home else n for n in nodes], list(kept.values())
+        if e.source in fixed:
+            at = users.get(e.target, set()) if e.target in fixed else {home.get(e.target, "")}
+            users.setdefault(e.source, set()).update(at)
+    for id in fixed:
+        home.pop(id, None)
+        if len(users.get(id, ())) == 1:
+            home[id] = next(iter(users[id]))
+    return [replace(n, group=home[n.id]) if home.get(n.id) else n for n in nodes], list(kept.values())
 
 
 def _scope(origin: Origin, groups: dict[str, Group]) -> str:

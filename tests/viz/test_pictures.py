@@ -149,8 +149,27 @@ def test_scopes_are_groups_and_repeats_are_folded() -> None:
     rows = {(n.label, n.order): n.repeat for n in small.nodes if n.kind == "group" and n.repeat > 1}
     assert rows[("layer0 … layer11", 0)] == 12
     assert len(small.nodes) < 25
-    assert sum(n.count for n in small.nodes if n.kind == "group") == sum(n.kind == "op" for n in full.nodes)
+    shown = sum(n.count for n in small.nodes if n.kind in ("group", "op"))
+    assert shown == sum(n.kind == "op" for n in full.nodes)
     assert "× 12" in sg.viz.svg(outputs)
+
+
+def test_a_constant_of_several_groups_is_in_none() -> None:
+    """Closed, its group would be tied to the others, here in a cycle: the seed of the gradient is a 1 of layer1."""
+    x, W1, W2 = sg.matrix("x", shape=("n", 8)), sg.matrix("W1", shape=(8, 16)), sg.matrix("W2", shape=(16, 3))
+    with sg.scope("layer1"):
+        h = sg.tanh(x @ W1)
+    with sg.scope("layer2"):
+        z = h @ W2
+    with sg.scope("loss"):
+        loss = -sg.mean(sg.log_softmax(z, axis=1))
+    p = sg.viz.picture([loss, *sg.grad(loss, [W1, W2])], collapse=True)
+    order = {n.id: k for k, n in enumerate(p.nodes)}
+    after = {(e.source, e.target) for e in p.edges}
+    assert not any((b, a) in after for a, b in after)
+    for n in p.nodes:
+        if n.kind == "group" and n.order == 1 and n.label == "layer1":
+            assert all(p.nodes[order[e.target]].kind == "output" for e in p.edges if e.source == n.id)
 
 
 def test_nested_scopes_open_one_by_one() -> None:
