@@ -22,7 +22,7 @@ define outdated
 $(if $(filter-out x$(WANTED),x$(shell cat $(1)/interpreter 2>/dev/null)),always)
 endef
 
-.PHONY: help demo test test-cudasim test-gpu test-browser test-jax check format golden lowest bench bench-gpu notebooks check-notebooks screenshots docs build clean always
+.PHONY: help demo test test-cudasim test-gpu cuda-table test-browser test-jax check format golden lowest bench bench-gpu notebooks check-notebooks screenshots docs build clean always
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -42,6 +42,9 @@ test-cudasim: $(VENV)/test ## Run the tests of target cuda on Numba's simulator,
 test-gpu: $(VENV)/test ## Run the table of operations, random programs and the run-time's tests on a real NVIDIA GPU
 	@$(BIN)/symgraph device
 	SYMGRAPH_TEST_GPU=1 $(BIN)/python -m pytest tests/cuda/simulator $(ARGS)
+
+cuda-table: $(VENV)/test ## Compile every kernel for every compute capability, without a GPU, and write docs/cuda.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.cuda_page
 
 test-browser: $(VENV)/browser ## Drive the viewer and JupyterLab in Chromium; screenshots go to build/screenshots
 	@.ci/chromium

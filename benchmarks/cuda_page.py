@@ -1,0 +1,171 @@
+"""docs/cuda.md: how kernels for GPUs are made and what they need, from the compiler as it is.
+
+    python -m benchmarks.cuda_page        compiles every kernel for every compute capability, and writes the page
+
+Needs no GPU; some minutes on two cores. ``make cuda-table``
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import symgraph as sg
+from benchmarks.cuda_table import Found, Row, family_table, kernel_table, model_table, registry, rows, survey
+from symgraph import index as ix
+from symgraph.passes.fuse import Kernel
+from symgraph.testing.ptx import CC, CCS, Resources, find_ptxas
+
+PAGE = Path(__file__).parent.parent / "docs" / "cuda.md"
+NAMES = "/".join(f"{a}.{b}" for a, b in CCS)
+
+HEAD = f"""# Kernels for GPUs
+
+Made by `make cuda-table` from what the compiler makes now.
+
+1. [What has run, and where](#what-has-run-and-where) · 2. [One kernel's way](#one-kernels-way) ·
+3. [Kernels of the benchmarks](#kernels-of-the-benchmarks) · 4. [Kernels of the registry](#kernels-of-the-registry) ·
+5. [What is proved](#what-is-proved) · 6. [A model of time](#a-model-of-time)
+
+## What has run, and where
+
+On a GPU: nothing yet. No figure on this page is a time that was measured.
+
+Without a GPU, in the suite: every operation of the registry (values, gradients and their gradients) on Numba's
+CUDA simulator, where each thread of a launch is a thread of Python; kernels compiled to PTX by NVVM, and assembled
+to machine code by `ptxas`, for compute capabilities {NAMES.replace("/", ", ")}; and [proofs](#what-is-proved)
+about their loops.
+
+What this cannot show: that shuffles within warps, which the simulator replaces by shared memory, do what is meant;
+that results agree with the CPU's beyond what the same operations in the same order give; and how long anything
+takes. Products of matrices are tiles of shared memory and use no tensor cores; cuBLAS is not called.
+
+"""
+
+PROVED = """## What is proved
+
+`symgraph.loop.check` proves for each kernel, for both targets and for all sizes: loads and stores stay within
+their buffers; two iterations that run at the same time never store to one element, nor does one load what another
+stores without a barrier in between, atomic additions aside; barriers are reached by all lanes of a group or by
+none. The suite does it for every kernel of the registry, names how many cannot be decided (16 of some 1,620 for
+GPUs, 14 of some 1,390 for the CPU: `tests/loop/test_check.py`), and makes kernels wrong on purpose, each of which
+is found out. The matrix product in tiles is text, not loops, and is not among them: its bounds are checked by the
+simulator alone.
+
+"""
+
+MODEL = """## A model of time
+
+Not a measurement: the least time that each row could take, step by step the longer of bytes over bandwidth and
+FLOPs over peak, nothing for launches. Bytes are of distinct elements, FLOPs as in [cost.md](cost.md),
+transcendental functions not counted. In parentheses the part of the time that steps take which bandwidth bounds.
+Peaks, without tensor cores, are those of *NVIDIA H100 Tensor Core GPU Datasheet* (SXM: 3.35 TB/s, 67 TFLOP/s in
+float32, 34 in float64) and *NVIDIA Ada GPU Architecture* (whitepaper; RTX 4090: 1,008 GB/s, 82.6 TFLOP/s in
+float32, of which 1/64 in float64). Small rows take as long as their launches, some microseconds each; and an H100
+has 50 MB of cache, an RTX 4090 72, in which whatever is smaller may stay.
+
+"""
+
+
+def index_form(step: Kernel) -> str:
+    """The kernel's roots, ``out[i0] = expression``."""
+    lines = []
+    for r in step.roots:
+        names = {e: f"i{k}" for k, e in enumerate(r.indices)}
+
+        def show(e: ix.Expr, names: Mapping[ix.Expr, str] = names) -> str:
+            e = ix.resolve(e)
+            if e.fn == "index":
+                return names.get(e, "k")
+            if isinstance(e, ix.Access):
+                return f"{e.variable.name or 'v'}[{', '.join(map(show, e.args))}]"
+            if e.fn in ("const", "size"):
+                return str(e.attr)
+            return f"{e.fn}({', '.join(map(show, e.args))})"
+
+        for v, value in zip(r.variables, r.values, strict=True):
+            at = ", ".join(names[i] for i in r.indices)
+            lines.append(f"{v.name or 'out'}[{at}] = {show(value)}")
+    return "\n".join(lines)
+
+
+def way() -> str:
+    """One kernel, from the graph to machine code."""
+    x, y = sg.vector("x", dtype="float32", shape=("n",)), sg.vector("y", dtype="float32", shape=("n",))
+    made = sg.lower([x, y], sg.exp(x) * y + x, "cuda")
+    (kernel,) = made.kernels
+    (step,) = made.program.steps
+    assert isinstance(step.step, Kernel)
+    ptx = kernel.ptx((9, 0))
+    moves = [line for line in ptx.splitlines() if re.search(r"(ld|st)\.global", line)]
+    start = next(k for k, line in enumerate(ptx.splitlines()) if ".global.v4" in line)
+    excerpt = "\n".join(line.strip() for line in ptx.splitlines()[start : start + 14])
+    parts = [
+        ("The optimized graph", str(made.graph)),
+        ("Its index form", index_form(step.step)),
+        ("Loops: 16 bytes at once where pointers are aligned, then the rest", kernel.loops.rstrip()),
+        ("Source, for Numba-CUDA", kernel.source.rstrip()),
+        (f"PTX for compute capability 9.0: the first lines of the wide loop, of {len(moves)} moves in all", excerpt),
+        ("What `ptxas -v` says", assembled(ptx)),
+    ]
+    text = '## One kernel\'s way\n\n`sg.lower([x, y], sg.exp(x) * y + x, target="cuda")`, of float32 vectors.\n\n'
+    return text + "\n".join(f"{title}:\n\n```\n{body}\n```\n" for title, body in parts) + "\n"
+
+
+def assembled(ptx: str) -> str:
+    """The lines of ``ptxas -v`` about the kernel."""
+    ptxas = find_ptxas()
+    assert ptxas is not None
+    with tempfile.TemporaryDirectory() as folder:
+        where = Path(folder, "kernel.ptx")
+        where.write_text(ptx)
+        command = [str(ptxas), "-arch=sm_90", "-v", "-o", str(where.with_suffix(".cubin")), str(where)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    keep = [
+        line for line in (done.stderr + done.stdout).splitlines() if "gmem" not in line and "ompile time" not in line
+    ]
+    return "\n".join(line.replace("ptxas info    : ", "") for line in keep)
+
+
+ROWS = f"""## Kernels of the benchmarks
+
+Each distinct kernel at its first row. Registers and occupancy (of blocks of 256 threads, from registers and shared
+memory: `symgraph.runtime.occupancy`) for compute capabilities {NAMES}; spills are bytes over all of them; shared
+memory in bytes, and moves between registers and global memory, for 9.0. Loops of few operations for each byte move 16
+bytes at once, and have the same loop again for what is left over.
+
+"""
+
+REGISTRY = """
+## Kernels of the registry
+
+Every operation in all dtypes that it takes, with sizes as symbols, its gradients and their gradients: {count:,}
+distinct kernels, assembled for {names}. Local memory, in bytes, is that of libdevice's reduction of large arguments of
+sines and cosines. {spills}
+
+"""
+
+
+def page(of: Sequence[Row], found: Found, got: Mapping[CC, Mapping[str, Resources]]) -> str:
+    """The page as Markdown."""
+    spilling = sorted({row.what for row in of for k in row.made.kernels if any(got[cc][k.name].spills for cc in CCS)})
+    none = not any(got[cc][k].spills for cc in CCS for k in found.kernels)
+    spills = "None of them spills registers." if none else "Some spill registers, which none should."
+    if spilling:
+        spills += f" Of the benchmarks' kernels those of {', '.join(spilling)} do, which fuse too much into one."
+    registry_text = REGISTRY.format(count=len(found.kernels), names=NAMES, spills=spills)
+    tables = (kernel_table(of, got), registry_text, family_table(found, got))
+    return "".join((HEAD, way(), ROWS, *tables, "\n", PROVED, MODEL, model_table(of)))
+
+
+def write(text: str) -> None:
+    """To docs/cuda.md."""
+    PAGE.write_text(text)
+
+
+if __name__ == "__main__":
+    of, found = rows(), registry()
+    write(page(of, found, survey(of, found)))

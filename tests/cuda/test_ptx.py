@@ -1,0 +1,99 @@
+"""Kernels compiled for real, by NVVM to PTX and by ptxas to machine code: a sample of the registry, by its hashes.
+
+The whole registry, for all compute capabilities, is what ``make cuda-table`` compiles.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+import symgraph as sg
+from benchmarks.cuda_table import registry
+from symgraph.emit.numba_cuda import ptx, ptx_of_each
+from symgraph.errors import MissingDeviceError
+from symgraph.runtime.lowered import LoweredKernel
+from symgraph.testing import ptx as assembling
+from symgraph.testing.ptx import CCS, AssemblerError, assemble, find_ptxas, moves, resources
+
+pytest.importorskip("numba_cuda")
+needs_ptxas = pytest.mark.skipif(find_ptxas() is None, reason="needs ptxas (symgraph-compiler[cuda-test])")
+
+SHARE = 16
+"""Of the registry's kernels one in so many is assembled for 9.0, and one in eight times as many for the others."""
+
+
+def number(k: LoweredKernel) -> int:
+    return int(k.name.rpartition("_")[2], 16)
+
+
+@needs_ptxas
+def test_registry() -> None:
+    found = registry()
+    assert len(found.kernels) > 1500
+    first: dict[str, LoweredKernel] = {}
+    for name, k in found.kernels.items():
+        first.setdefault(found.families[name], k)
+    sample = [k for k in found.kernels.values() if number(k) % SHARE == 0]
+    few = [k for k in sample if number(k) % (8 * SHARE) == 0]
+    got = resources([*first.values(), *sample], [(9, 0)], processes=1)
+    got |= resources(few, [cc for cc in CCS if cc != (9, 0)], processes=1)
+    assert len(got[9, 0]) > 60
+    for cc, of in got.items():
+        for name, r in of.items():
+            assert r.spills == 0, (cc, name, found.kernels[name].source)
+            assert 0 < r.registers <= 255
+            assert r.shared <= 48 * 1024
+
+
+def vector_map(dtype: str) -> LoweredKernel:
+    x, y = sg.vector("x", dtype=dtype, shape=("n",)), sg.vector("y", dtype=dtype, shape=("n",))
+    (kernel,) = sg.lower([x, y], sg.exp(x) * y + x, "cuda").kernels
+    return kernel
+
+
+@pytest.mark.parametrize(("dtype", "width"), [("float32", "v4.f32"), ("float64", "v2.f64")])
+def test_16_bytes_at_once(dtype: str, width: str) -> None:
+    text = vector_map(dtype).ptx((8, 0))
+    assert len(re.findall(rf"ld\.global\.{width}", text)) >= 2  # NVVM may unroll the loop
+    assert len(re.findall(rf"st\.global\.{width}", text)) >= 1
+    assert moves(text)["wide_loads"] >= 2
+    assert moves(text)["wide_stores"] >= 1
+    assert moves(text)["loads"] > 2
+
+
+@needs_ptxas
+def test_one_front_end_for_all_compute_capabilities() -> None:
+    """NVVM gets the same from Numba whichever compute capability it is made for."""
+    k = vector_map("float64")
+    each = ptx_of_each(k.source, k.name, k.params, CCS)
+    for cc in CCS:
+        assert each[cc] == ptx(k.source, k.name, k.params, cc) or assemble({k.name: each[cc]}, cc) == assemble(
+            {k.name: k.ptx(cc)}, cc
+        )
+
+
+@needs_ptxas
+def test_refused() -> None:
+    k = vector_map("float32")
+    with pytest.raises(AssemblerError, match="ptxas for"):
+        assemble({k.name: k.ptx((9, 0)).replace("add.rn.f32", "add.wrong")}, (9, 0))
+
+
+def test_without_ptxas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembling, "find_ptxas", lambda: None)
+    with pytest.raises(MissingDeviceError, match=r"pip install 'symgraph-compiler\[cuda-test\]'"):
+        assemble({}, (9, 0))
+
+
+@needs_ptxas
+def test_products() -> None:
+    """The matrix product in tiles keeps its sums in registers."""
+    for dtype in ("float32", "float64"):
+        A, B = sg.matrix("A", dtype=dtype, shape=("m", "k")), sg.matrix("B", dtype=dtype, shape=("n", "k"))
+        (kernel,) = sg.lower([A, B], A @ B.T, "cuda").kernels
+        assert kernel.name.startswith("matmul_")
+        (r,) = resources([kernel], [(8, 0)], processes=1)[8, 0].values()
+        assert r.spills == r.stack == 0
+        assert r.shared == 16 * 2 * 65 * (4 if dtype == "float32" else 8)
