@@ -11,7 +11,8 @@
 * *barrier*: each Barrier and Combine is reached by all lanes of a group or by none: it is in no loop that lanes share,
   and under no condition that differs between them.
 
-Buffers are taken to be distinct; those that the memory plan lets share memory are read and written element for element.
+Index arithmetic is taken not to overflow, nor a cast of an index to lose bits. Buffers are taken to be distinct; those
+that the memory plan lets share memory are read and written element for element.
 """
 
 from __future__ import annotations
