@@ -48,7 +48,8 @@ takes. Products of matrices are tiles of shared memory and use no tensor cores; 
 PROVED = """## What is proved
 
 `symgraph.loop.check` proves for each kernel, for both targets and for all values of symbolic sizes: loads and
-stores stay within their buffers; two iterations that run at the same time never store to one element, nor does one load what another
+stores stay within their buffers;
+two iterations that run at the same time never store to one element, nor does one load what another
 stores without a barrier in between, atomic additions aside; barriers are reached by all lanes of a group or by
 none. The suite does it for every kernel of the registry, names how many cannot be decided (16 of some 1,620 for
 GPUs, 14 of some 1,390 for the CPU: `tests/loop/test_check.py`), and makes kernels wrong on purpose, each of which
