@@ -108,9 +108,13 @@ def opened(lab: Callable[[str], str], visit: Visit) -> Callable[[str], Any]:
 def run_all(page: Any) -> None:
     """Run every cell by the menu, and wait for the last."""
     page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=60_000)
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     cells = page.locator(".jp-CodeCell")
+    for _ in range(3):  # a kernel that is just starting may not take it
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        page.wait_for_timeout(3000)
+        if cells.first.locator(".jp-InputPrompt").inner_text().strip() != "[ ]:":
+            break
     last = cells.nth(cells.count() - 1).locator(".jp-InputPrompt")
     wrong = page.locator("[data-mime-type='application/vnd.jupyter.error']")
     for _ in range(600):
