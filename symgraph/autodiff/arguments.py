@@ -116,7 +116,7 @@ def checked(node: Apply, rule: str, results: Sequence[Derivative], primals: Sequ
             try:
                 out[k] = conform(d, v, f"{name}: its {rule} at position {k}")
             except (DTypeError, RankError, SizeError) as error:
-                raise RuleError(f"{error}  {line}") from None
+                raise RuleError(f"{str(error).removesuffix(line).rstrip()}  {line}") from None
     return out
 
 
@@ -133,9 +133,8 @@ def final(d: Derivative, v: Variable, disconnected: Disconnected, message: str, 
     raise DisconnectedError(f"{message}; disconnected='zero' or 'none' accepts that  {line}")
 
 
-def check_option(disconnected: object) -> None:
+def check_option(disconnected: object, none: bool = True) -> None:
     """Raise :class:`~symgraph.errors.FormatError` for an answer to disconnected inputs that does not exist."""
-    if disconnected not in ("raise", "zero", "none"):
-        raise FormatError(
-            f"disconnected is 'raise', 'zero' or 'none', got {disconnected!r}  {source.show(source.current())}"
-        )
+    if disconnected not in ("raise", "zero", *(["none"] if none else [])):
+        answers = "'raise', 'zero' or 'none'" if none else "'raise' or 'zero'"
+        raise FormatError(f"disconnected is {answers}, got {disconnected!r}  {source.show(source.current())}")

@@ -124,10 +124,10 @@ class _Point:
         """``results`` with what was given in place of the symbols."""
         return substitute(results, self._given)
 
-    def cost(self) -> Variable:
+    def cost(self, wanted: str = "a scalar variable") -> Variable:
         """The value, which has to be a single variable."""
         if not is_variable(self.value):
-            raise CostError(f"{self.name}: the function must return a scalar variable, got {self.value!r}  {_line()}")
+            raise CostError(f"{self.name}: the function must return {wanted}, got {self.value!r}  {_line()}")
         return as_variable(self.value)
 
     def outputs(self) -> tuple[list[Variable], Structure]:
@@ -269,7 +269,7 @@ def laplacian(
         "laplacian",
         y,
         _positions(x, argnums),
-        lambda point: _jacobians().laplacian(point.cost(), point.wrt, disconnected),
+        lambda point: _jacobians().laplacian(point.cost("one variable"), point.wrt, disconnected),
     )
 
 
@@ -283,7 +283,7 @@ def derivative(y: Any, x: Any = None, n: int = 1) -> Any:
 
     def build(point: _Point) -> Any:
         (v,) = point.wrt
-        return _jacobians().derivative(point.cost(), v, n)
+        return _jacobians().derivative(point.cost("one variable"), v, n)
 
     return Transformed("derivative", y, _positions(x, 0), build)
 

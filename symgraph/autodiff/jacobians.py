@@ -137,6 +137,7 @@ def hessian(cost: Variable, wrt: Any, disconnected: Literal["raise", "zero"] = "
     ``disconnected`` is about variables that the cost does not depend on, as in
     :func:`~symgraph.autodiff.reverse.grad`, whose errors it raises.
     """
+    check_option(disconnected, none=False)
     targets = several("hessian: wrt", wrt)
     gradients: list[Variable] = grad(cost, targets, disconnected)
     rows = jacobian(gradients, targets, mode="forward", disconnected="zero")
@@ -150,6 +151,7 @@ def laplacian(y: Variable, x: Any, disconnected: Literal["raise", "zero"] = "rai
     whose Laplacians are added. Second derivatives along the unit tensors are pushed forward as one batch and added, so
     no Hessian is formed: memory grows with the size of ``x``, not with its square.
     """
+    check_option(disconnected, none=False)
     sources = several("laplacian: x", x)
     total: Variable | None = None
     with interning(Interner(several("laplacian: y", y))):

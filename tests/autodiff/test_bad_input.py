@@ -67,6 +67,8 @@ NOT_SCALAR: list[Case] = [
     (lambda: sg.hvp(same)(ones3, v=ones3), CostError, r"scalar"),
     (lambda: sg.grad(lambda x: 3.0)(ones3), CostError, r"must return a scalar variable, got 3\.0"),
     (lambda: sg.grad(lambda x: None)(ones3), CostError, r"must return a scalar variable, got None"),
+    (lambda: sg.derivative(lambda x: (x, x))(ones3), CostError, r"derivative: the function must return one variable"),
+    (lambda: sg.laplacian(lambda x: (x, x))(ones3), CostError, r"laplacian: the function must return one variable"),
     (lambda: sg.grad(lambda x: [sg.sum(x)])(ones3), CostError, r"must return a scalar variable"),
 ]
 
@@ -167,6 +169,8 @@ NAMES: list[Case] = [
     (lambda: loose.taylor(cost, v3, ones3, 1, disconnected="x"), FormatError, r"disconnected is"),
     (lambda: loose.hessian(cost, v3, disconnected="x"), FormatError, r"disconnected is"),
     (lambda: loose.laplacian(cost, v3, disconnected="x"), FormatError, r"disconnected is"),
+    (lambda: loose.hessian(cost, [v3, other], disconnected="none"), FormatError, r"is 'raise' or 'zero', got 'none'"),
+    (lambda: loose.laplacian(cost, other, disconnected="none"), FormatError, r"is 'raise' or 'zero', got 'none'"),
     (lambda: sg.jacobian(v3, v3, mode="sideways"), FormatError, r"mode is .*got 'sideways'"),
     (lambda: loose.jacobian(v3, v3, mode=None), FormatError, r"mode is .*got None"),
     (lambda: sg.jacobian(same, mode="sideways")(ones3), FormatError, r"mode is .*got 'sideways'"),
@@ -323,3 +327,4 @@ def test_one_error_with_the_line(case: Case) -> None:
     assert re.search(message, text, re.DOTALL), text
     lines = [int(n) for n in re.findall(r"test_bad_input\.py:(\d+)", text)]
     assert made.__code__.co_firstlineno in lines, text
+    assert len(lines) == len(set(lines)), text
