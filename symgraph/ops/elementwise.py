@@ -646,7 +646,7 @@ maximum = elementwise("maximum", np.maximum, lambda x, y, out: _extremum_partial
 maximum.__doc__ = "The larger of two elements; nan if either is. At a tie each operand has derivative 1/2."
 minimum = elementwise("minimum", np.minimum, lambda x, y, out: _extremum_partials(x, y, less(x, y)))
 minimum.__doc__ = "The smaller of two elements; nan if either is. At a tie each operand has derivative 1/2."
-where = elementwise(
+where: Elementwise = elementwise(
     "where",
     _where,
     lambda c, x, y, out: (DISCONNECTED, c, logical_not(c)),
@@ -694,7 +694,7 @@ def _predicate(ufunc: np.ufunc) -> Elementwise:
     return elementwise(ufunc.__name__, ufunc, lambda *args: (ZERO,) * ufunc.nin)
 
 
-equal = _predicate(np.equal)
+equal: Elementwise = _predicate(np.equal)
 not_equal = _predicate(np.not_equal)
 less: Elementwise = _predicate(np.less)
 less_equal: Elementwise = _predicate(np.less_equal)

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 import symgraph as sg
 from symgraph import index as ix
 from symgraph.graph import Constant, Graph, Variable
-from symgraph.passes.fuse import Kernel
-from symgraph.passes.library import LibraryCall
+from symgraph.passes.fuse import Kernel, Step
+from symgraph.passes.library import HostCall, LibraryCall
 from symgraph.passes.memory import ALIGNMENT, assign_offsets, liveness_bound
 from symgraph.pipeline import run_pipeline
 from symgraph.runtime.function import _own_outputs
@@ -74,8 +74,8 @@ def replay(program: Program, env: Env) -> None:
     written: set[Variable] = set()
     for k, s in enumerate(program.steps):
         step = s.step
-        reads = dict.fromkeys(step.reads if isinstance(step, LibraryCall) else step.inputs)
-        writes = dict.fromkeys(step.writes if isinstance(step, LibraryCall) else step.outputs)
+        reads = dict.fromkeys(step.inputs if isinstance(step, Kernel) else step.reads)
+        writes = dict.fromkeys(step.outputs if isinstance(step, Kernel) else step.writes)
         for v in reads:
             if place(v) is not None and v not in writes:
                 assert v in written, f"step {k} reads {v!r} before it is written"
@@ -103,8 +103,10 @@ def overlap(a: tuple[object, int, int], b: tuple[object, int, int]) -> bool:
     return a[0] is b[0] and a[1] < b[2] and b[1] < a[2]
 
 
-def may_overwrite(step: Kernel | LibraryCall, u: Variable, v: Variable) -> bool:
+def may_overwrite(step: Step, u: Variable, v: Variable) -> bool:
     """Whether every element of ``u`` is read for the last time before the element of ``v`` at its place is written."""
+    if isinstance(step, HostCall):
+        return False
     if isinstance(step, LibraryCall):
         return step.accumulates and u is step.node.inputs[0] and u not in {step.matrices.a.base, step.matrices.b.base}
     same_place = u.type.shape == v.type.shape and u.type.dtype.itemsize == v.type.dtype.itemsize
