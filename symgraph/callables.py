@@ -140,21 +140,25 @@ class OnArrays:
                     self._compiled.popitem(last=False)
             else:
                 self._compiled.move_to_end(key)
-        function, results = entry
-        return unflatten(results, iter(function(*arrays)))
+        function, results, absent = entry
+        found = iter(function(*arrays))
+        return unflatten(results, iter([None if a else next(found) for a in absent]))
 
     def _smooth(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[bool]:
         """For each tensor among the arguments, whether it has to be a float, also where it is written as an integer."""
         return [False for v in flatten((args, kwargs))[0] if is_tensor(v)]
 
-    def _compile(self, structure: Structure, static: Sequence[Any], arrays: Sequence[NDArray[Any]]) -> tuple[Any, Any]:
+    def _compile(
+        self, structure: Structure, static: Sequence[Any], arrays: Sequence[NDArray[Any]]
+    ) -> tuple[Any, Structure, list[bool]]:
         from symgraph.runtime.function import function
 
         inputs = [Variable(TensorType(a.dtype, tuple(1 if n == 1 else dim() for n in a.shape))) for a in arrays]
         symbols = iter(inputs)
         args, kwargs = unflatten(structure, iter([next(symbols) if s is None else s[0] for s in static]))
         found, results = flatten(self._graph(args, kwargs))
-        return function(inputs, [as_variable(v) for v in found], name=self.__name__), results
+        outputs = [as_variable(v) for v in found if v is not None]
+        return function(inputs, outputs, name=self.__name__), results, [v is None for v in found]
 
     def __repr__(self) -> str:
         return f"<{self.__name__}>"

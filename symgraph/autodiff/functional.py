@@ -65,7 +65,9 @@ class Transformed(OnArrays):
     def _differentiated(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         point = _Point(self._name, self.fn, args, dict(kwargs), self.argnums, self._extra)
         leaves, structure = flatten(self._build(point))
-        return unflatten(structure, iter(point.at_arguments([as_variable(v) for v in leaves])))
+        # None stands for what is disconnected, where that was asked for.
+        results = iter(point.at_arguments([as_variable(v) for v in leaves if v is not None]))
+        return unflatten(structure, iter([None if v is None else next(results) for v in leaves]))
 
     def _smooth(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[bool]:
         parts = [(a, k in self._numbers) for k, a in enumerate(args)]

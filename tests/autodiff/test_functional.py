@@ -241,6 +241,26 @@ def test_directions_that_are_not_nested_like_the_arguments() -> None:
         sg.vjp(lambda x: [x, x])(ones, cotangent=[ones])
 
 
+def test_none_for_what_is_disconnected() -> None:
+    def f(p: dict[str, Any], y: Any) -> Any:
+        return sg.sum(p["a"] ** 2)
+
+    at, ones = {"a": np.ones(2), "b": np.ones(2)}, np.ones(2)
+    for gradient in (
+        sg.grad(f, disconnected="none")(at, ones),
+        sg.value_and_grad(f, disconnected="none")(at, ones)[1],
+        sg.jacobian(f, disconnected="none")(at, ones),
+    ):
+        assert gradient["b"] is None
+        np.testing.assert_array_equal(gradient["a"], [2, 2])
+    x = sg.vector("x", shape=(2,))
+    on_symbols = sg.grad(f, argnums=(0, 1), disconnected="none")({"a": x, "b": x}, x)
+    assert on_symbols[0]["b"] is None
+    assert on_symbols[1] is None
+    assert sg.vjp(f, argnums=1, disconnected="none")(at, ones, cotangent=1.0)[1] is None
+    assert sg.jvp(f, argnums=1, disconnected="none")(at, ones, tangent=ones)[1] is None
+
+
 def test_kept_functions_are_bounded() -> None:
     f = sg.grad(lambda x, k: sg.sum(x))
     for k in range(KEPT + 3):
