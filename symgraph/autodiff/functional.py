@@ -118,7 +118,7 @@ class _Point:
             raise DTypeError(f"{self.name}: argument {argument} is {value!r}, not a tensor  {_line()}") from None
         if not is_float(v.type.dtype):
             raise DTypeError(f"{self.name}: argument {argument} is {v.type}, and has no derivative  {_line()}")
-        symbol = Variable(v.type, name=v.name)
+        symbol = Variable(v.type, name=v.name or f"argument {argument}")
         self._given[symbol] = v
         return symbol
 
