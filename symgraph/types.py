@@ -141,10 +141,10 @@ class Dim:
         return " + ".join(parts).replace("+ -", "- ")
 
     def __bool__(self) -> bool:
-        raise SizeError(f"the truth of the symbolic size {self} is not known while the graph is built")
+        raise SizeError(f"the truth of the symbolic size {self} is not known while the graph is built{_line()}")
 
     def __int__(self) -> int:
-        raise SizeError(f"the symbolic size {self} is not known while the graph is built")
+        raise SizeError(f"the symbolic size {self} is not known while the graph is built{_line()}")
 
     __index__ = __int__
 

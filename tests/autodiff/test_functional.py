@@ -241,6 +241,20 @@ def test_directions_that_are_not_nested_like_the_arguments() -> None:
         sg.vjp(lambda x: [x, x])(ones, cotangent=[ones])
 
 
+def test_errors_name_the_argument_and_the_line() -> None:
+    def squares(x: Any) -> Any:
+        return sum(v**2 for v in x)
+
+    with pytest.raises(DisconnectedError, match=r"does not depend on argument 1: float64.*test_functional\.py"):
+        sg.grad(lambda x, y: sg.sum(x), argnums=1)(np.ones(2), np.ones(2))
+    with pytest.raises(DTypeError, match=r"the tangent of argument 0: float64\[.*got int64.*test_functional\.py"):
+        sg.jvp(sg.sin)(np.ones(2), tangent=np.array([1, 0]))
+    with pytest.raises(
+        SizeError, match=r"symbolic size .* is not known while the graph is built .*test_functional\.py"
+    ):
+        sg.grad(squares)(np.ones(2))
+
+
 def test_none_for_what_is_disconnected() -> None:
     def f(p: dict[str, Any], y: Any) -> Any:
         return sg.sum(p["a"] ** 2)
