@@ -14,8 +14,9 @@ from symgraph.autodiff.arguments import checked, like, several
 from symgraph.autodiff.reverse import vjp as reverse_vjp
 from symgraph.batching import vmap
 from symgraph.errors import DTypeError, NotDifferentiableError, RuleError
-from symgraph.graph import Apply, Variable, leaves
-from symgraph.op import ZERO, Absence, Derivative, Op, apply_node, as_variable, differentiable, zeros_like
+from symgraph.graph import Apply, Variable, leaves, toposort
+from symgraph.op import ZERO, Absence, Derivative, Op, apply, apply_node, as_variable, differentiable, zeros_like
+from symgraph.ops.checkpoint import After, Checkpoint
 from symgraph.ops.shape import broadcast_to
 from symgraph.types import TensorType
 
@@ -122,12 +123,33 @@ def transposed(
     linear = [(p, g) for p, g in zip(push(seeds), given, strict=True) if isinstance(p, Variable)]
     if not linear:
         return [ZERO] * len(seeds)
-    back = reverse_vjp([p for p, _ in linear], seeds, [g for _, g in linear], disconnected="none")
+    pushed = _without_waiting([p for p, _ in linear], seeds)
+    back = reverse_vjp(pushed, seeds, [g for _, g in linear], disconnected="none")
     behind = leaves([b for b in back if b is not None], known)
     if not set(seeds).isdisjoint(behind):
         stated = "tangents" if mode == "vjp" else "cotangent"
         raise NotDifferentiableError(f"{name}: the {mode} is not defined: the rule is not linear in the {stated}")
     return [ZERO if b is None else b for b in back]
+
+
+def _without_waiting(outputs: Sequence[Variable], seeds: Collection[Variable]) -> list[Variable]:
+    """``outputs``, in which nothing waits for ``seeds``, as checkpoints in a rule do: the transpose has none."""
+    later = set(seeds)
+    new: dict[Variable, Variable] = {}
+    for node in toposort(outputs):
+        if later.isdisjoint(node.inputs):
+            continue
+        later.update(node.outputs)
+        inputs = [new.get(v, v) for v in node.inputs]
+        with source.attributed_to(node.sources, node.origin):
+            if isinstance(node.op, After):
+                waits = [v for v, given in zip(inputs[1:], node.inputs[1:], strict=True) if given not in later]
+                new[node.outputs[0]] = apply(node.op, inputs[0], *waits) if waits else inputs[0]
+            elif isinstance(node.op, Checkpoint):
+                new.update(zip(node.outputs, inputs, strict=False))  # its first operands are what it computed
+            elif any(v in new for v in node.inputs):
+                new.update(zip(node.outputs, apply_node(node.op, inputs).outputs, strict=True))
+    return [new.get(v, v) for v in outputs]
 
 
 def _over_elements(rule: Rule) -> Rule:

@@ -94,6 +94,20 @@ def test_a_rule_that_is_not_linear_has_no_transpose() -> None:
         sg.jvp(clipped(x), x, 1.0)
 
 
+def test_forward_mode_of_a_rule_with_a_checkpoint() -> None:
+    """The recomputation in the rule waits for the cotangent, and yet the rule is linear in it."""
+    inner = sg.checkpoint(lambda x: sg.sin(x) * sg.sum(x))
+    outer = sg.custom_vjp(inner, lambda x, out, ct: sg.vjp(inner)(x, cotangent=ct)[1])
+    plain = lambda x: sg.sin(x) * sg.sum(x)  # noqa: E731
+    at = np.array([0.3, -0.4, 0.7])
+    np.testing.assert_allclose(sg.jvp(outer)(at, tangent=at)[1], sg.jvp(plain)(at, tangent=at)[1])
+    costs = [lambda x, f=f: sg.sum(f(x) ** 2) for f in (outer, plain)]
+    np.testing.assert_allclose(*[sg.hessian(f)(at) for f in costs])
+    np.testing.assert_allclose(
+        sg.taylor(outer, order=3)(at, direction=at)[3], sg.taylor(plain, order=3)(at, direction=at)[3]
+    )
+
+
 @pytest.mark.parametrize(
     "rule",
     [
