@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from symgraph.source import Origin
@@ -43,8 +43,19 @@ def grouped(
         size[g] = size.get(g, 0) + 1
     home = {id: g for id, g in home.items() if groups[g].kind != "line" or size[g] > 1}
     kept = {g: x for g, x in groups.items() if x.kind != "line" or size.get(g, 0) > 1}
-    # Constants, and what is made of them alone, stand with those that use them: in a group if all are in it. In one of
-    # several groups they would tie it to the others, against the order that its own nodes have.
+    # Constants, and what is made of them alone, stand with whoever uses them first.
+    known = {n.id: n for n in nodes}
+    fixed = _fixed(nodes, edges)
+    for e in reversed(edges):
+        if e.source in fixed and (e.target in home or e.target not in fixed):
+            home.pop(e.source, None)
+            if e.target in home and known[e.target].kind != "output":
+                home[e.source] = home[e.target]
+    return [replace(n, group=home[n.id]) if n.id in home else n for n in nodes], list(kept.values())
+
+
+def _fixed(nodes: Iterable[Node], edges: Iterable[Edge]) -> set[str]:
+    """Constants, and what is made of them alone."""
     behind: dict[str, list[str]] = {}
     for e in edges:
         behind.setdefault(e.target, []).append(e.source)
@@ -53,16 +64,7 @@ def grouped(
         sources = behind.get(n.id, ())
         if n.kind == "op" and n.label in ("broadcast", "cast") and sources and all(s in fixed for s in sources):
             fixed.add(n.id)
-    users: dict[str, set[str]] = {}
-    for e in reversed(edges):
-        if e.source in fixed:
-            at = users.get(e.target, set()) if e.target in fixed else {home.get(e.target, "")}
-            users.setdefault(e.source, set()).update(at)
-    for id in fixed:
-        home.pop(id, None)
-        if len(users.get(id, ())) == 1:
-            home[id] = next(iter(users[id]))
-    return [replace(n, group=home[n.id]) if home.get(n.id) else n for n in nodes], list(kept.values())
+    return fixed
 
 
 def _scope(origin: Origin, groups: dict[str, Group]) -> str:
@@ -123,6 +125,11 @@ def closed(picture: Picture, opened: Collection[str] = ()) -> Picture:
     for n in picture.nodes:
         if box[n.id] != n.id:
             members.setdefault(box[n.id], []).append(n)
+    # A constant that several groups use stands in one of them. No line is drawn from there to the others: it would tie
+    # the groups to each other, against the order that they have, where each might have a constant of its own.
+    fixed = {id for id in _fixed(picture.nodes, picture.edges) if box[id] != id}
+    apart = [e for e in picture.edges if e.source not in fixed or box[e.source] == box[e.target]]
+    picture = replace(picture, edges=tuple(apart))
     rows = _rows(picture, members, box)
     merged = {g: row[0] for row, _ in rows for g in row}
     box = {id: merged.get(b, b) for id, b in box.items()}
