@@ -1,0 +1,407 @@
+"""Inequalities between integers of a kernel, proved for all sizes.
+
+Expressions are polynomials in loop indices and sizes (:class:`Integers`), and ``integers.proves(p, scope)`` shows that
+one is at least 0 wherever a statement stands: an index is eliminated by the bounds of its loop, since with a
+coefficient that is never negative it is largest at the loop's end; quotients and remainders by ``a = q b + r`` with
+``0 <= r < b``; choices, minima and maxima by cases. What is not proved may still hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from symgraph.index import Expr
+from symgraph.loop import ir
+from symgraph.types import Atom, Dim, Size, atoms, floordiv
+
+DEPTH = 12
+"""Eliminations in one proof."""
+TRIES = 400
+"""Steps of one proof, over all ways that were tried."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where a statement stands: bounds of the values there, what holds, and the shared loops around it."""
+
+    lower: Mapping[Atom, tuple[Size, ...]] = field(default_factory=dict)
+    upper: Mapping[Atom, tuple[Size, ...]] = field(default_factory=dict)  # inclusive
+    order: tuple[Atom, ...] = ()
+    facts: tuple[Size, ...] = ()  # each at least 0
+    loops: tuple[tuple[str, tuple[Atom, ...]], ...] = ()  # kinds and indices, outermost first
+    positive: frozenset[Atom] = frozenset()
+    alone: bool = False  # one lane of the group only
+    same: tuple[Expr, ...] = ()  # conditions that hold
+
+
+class Integers:
+    """What is known of the integers of a kernel: what names stand for, and bounds of what is no polynomial.
+
+    Attributes:
+        values: by name; ``None`` for what is not known.
+        exprs: what names stand for; and conditions of choices, by the identity of their atom.
+        defined: by atom, the quotient, minimum, maximum or choice that it is, and of what.
+        lower, upper, facts: bounds of atoms, and polynomials that are at least 0, wherever the kernel is.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[str, Size | None] = {}
+        self.exprs: dict[str, Expr] = {}
+        self.defined: dict[Atom, tuple[str, tuple[Size, ...]]] = {}
+        self.lower: dict[Atom, tuple[Size, ...]] = {}
+        self.upper: dict[Atom, tuple[Size, ...]] = {}
+        self.facts: list[Size] = []
+        self.made: dict[Any, Size] = {}
+
+    # -- values -------------------------------------------------------------------------------------------------------
+
+    def value(self, e: Expr) -> Size | None:
+        """An integer expression as a polynomial; ``None`` where it is none."""
+        if e.fn == "const":
+            return int(e.attr) if e.dtype.kind in "iu" else None
+        if e.fn == "name":
+            name = str(e.attr)
+            if name not in self.values and e.dtype.kind in "iu":
+                self.values[name] = fresh()
+            return self.values.get(name)
+        if e.dtype.kind not in "iu":
+            return None
+        if e.fn == "cast":
+            inner = self.value(e.args[0]) if e.args[0].dtype.kind in "iu" else None
+            return inner if inner is not None else self.opaque(e)
+        if e.fn in ("lane", "lanes"):
+            return self.opaque(e, low=0 if e.fn == "lane" else 1)
+        args = [self.value(a) for a in (e.args[1:] if e.fn == "where" else e.args)]
+        if e.fn not in _ARITHMETIC or any(a is None for a in args):
+            return self.opaque(e)
+        return self.arithmetic(e.fn, [a for a in args if a is not None], e)
+
+    def opaque(self, e: Expr, low: Size | None = None) -> Size:
+        key = ir.expression(e)
+        if key not in self.made:
+            self.made[key] = fresh()
+            if low is not None:
+                self.lower[atom_of(self.made[key])] = (low,)
+        return self.made[key]
+
+    def arithmetic(self, fn: str, args: list[Size], e: Expr) -> Size:
+        if fn == "negative":
+            return args[0] * -1
+        if fn == "where":
+            return self.bounded(("where", ir.expression(e.args[0]), *args), e, args)
+        a, b = args
+        if fn in ("add", "subtract", "multiply"):
+            return {"add": lambda: a + b, "subtract": lambda: a - b, "multiply": lambda: a * b}[fn]()
+        if fn in ("minimum", "maximum"):
+            if isinstance(a, int) and isinstance(b, int):
+                return min(a, b) if fn == "minimum" else max(a, b)
+            out = self.made.setdefault((fn, a, b), fresh())
+            at = atom_of(out)
+            (self.upper if fn == "minimum" else self.lower)[at] = (a, b)
+            other = self.lower if fn == "minimum" else self.upper
+            self.defined[at] = (fn, (a, b))
+            other.setdefault(at, ())
+            return out
+        # Quotients and remainders by sizes: a = q b + r with 0 <= r < b.
+        if isinstance(a, int) and isinstance(b, int) and b:
+            return a // b if fn == "floor_divide" else a % b
+        q = self.made.setdefault(("quotient", a, b), fresh())
+        r = a - q * b
+        at = atom_of(q)
+        if at not in self.defined:
+            self.defined[at] = ("quotient", (a, b))
+            self.facts += [r, b - 1 - r]
+        return q if fn == "floor_divide" else r
+
+    def bounded(self, key: Any, e: Expr, branches: Sequence[Size]) -> Size:
+        """One of two values: by cases."""
+        out = self.made.setdefault(key, fresh())
+        self.defined.setdefault(atom_of(out), ("where", tuple(branches)))
+        self.exprs[str(id(atom_of(out)))] = e.args[0]
+        return out
+
+    # -- conditions ---------------------------------------------------------------------------------------------------
+
+    def holds(self, e: Expr, truth: bool = True) -> list[Size]:
+        """Polynomials that are at least 0 where ``e`` is ``truth``; not all there are."""
+        if e.fn == "name" and str(e.attr) in self.exprs:
+            return self.holds(self.exprs[str(e.attr)], truth)
+        if e.fn in ("logical_and", "bitwise_and") and truth:
+            return [p for a in e.args for p in self.holds(a, True)]
+        if e.fn in ("logical_or", "bitwise_or") and not truth:
+            return [p for a in e.args for p in self.holds(a, False)]
+        if e.fn in ("logical_not", "bitwise_invert"):
+            return self.holds(e.args[0], not truth)
+        if e.fn not in _COMPARISONS or e.args[0].dtype.kind not in "iu":
+            return []
+        a, b = (self.value(x) for x in e.args)
+        if a is None or b is None:
+            return []
+        fn = e.fn if truth else _NEGATED[e.fn]
+        return {
+            "less": [b - a - 1], "less_equal": [b - a], "greater": [a - b - 1], "greater_equal": [a - b],
+            "equal": [a - b, b - a], "not_equal": [],
+        }[fn]  # fmt: skip
+
+    def least(self, e: Expr) -> list[Size]:
+        """What ``e`` is no more than."""
+        if e.fn == "name" and str(e.attr) in self.exprs:
+            e = self.exprs[str(e.attr)]
+        if e.fn == "minimum":
+            return [p for a in e.args for p in self.least(a)]
+        found = self.value(e)
+        return [found] if found is not None else []
+
+    def proves(self, goal: Size, scope: Scope) -> bool:
+        """Whether ``goal`` is at least 0 wherever ``scope`` is."""
+        return _Proof(self, scope).run(goal)
+
+
+# -- proofs ------------------------------------------------------------------------------------------------------------
+
+
+class _Proof:
+    """That a polynomial is at least 0: its indices are eliminated one by one, by their bounds."""
+
+    def __init__(self, integers: Integers, scope: Scope) -> None:
+        self.integers, self.scope, self.tries = integers, scope, TRIES
+        self.rank = {a: k for k, a in enumerate(scope.order)}
+        self.facts = [*scope.facts, *integers.facts]
+
+    def run(self, goal: Size) -> bool:
+        return self.attempt(goal, (), DEPTH)
+
+    def split(self, goal: Size, kinds: tuple[str, ...], facts: tuple[Size, ...], depth: int) -> bool | None:
+        """By cases of a choice that the goal has in it; ``None`` where there is none."""
+        for a in list(atoms(goal)):
+            what, parts = self.integers.defined.get(a, ("", ()))
+            if what not in kinds:
+                continue
+            if what == "where":
+                condition = self.integers.exprs[str(id(a))]
+                known = [self.integers.holds(condition, truth) for truth in (True, False)]
+            else:
+                less = parts[1] - parts[0] if what == "minimum" else parts[0] - parts[1]
+                known = [[less], [less * -1]]
+            return all(
+                self.attempt(_replaced(goal, a, p), (*facts, *more), depth - 1)
+                for p, more in zip(parts, known, strict=True)
+            )
+        return None
+
+    def attempt(self, goal: Size, facts: tuple[Size, ...], depth: int) -> bool:
+        self.tries -= 1
+        if self.tries < 0:
+            return False
+        if self.obvious(goal):
+            return True
+        if depth == 0 or isinstance(goal, int):
+            return False
+        # The innermost index first: bounds of inner ones may speak of outer ones.
+        inner = sorted(
+            (a for a in atoms(goal) if self.eliminable(a, facts)), key=lambda a: self.rank.get(a, len(self.rank)),
+        )  # fmt: skip
+        for a in reversed(inner):
+            split = linear(goal, a)
+            if split is None:
+                continue
+            c, rest = split
+            for sign in (1, -1):
+                if not self.obvious(c * sign):
+                    continue
+                for b in self.bounds(a, sign > 0, facts):
+                    if self.attempt(rest + c * b, facts, depth - 1):
+                        return True
+        chosen = self.split(goal, ("where",), facts, depth)
+        if chosen is not None:
+            return chosen
+        for fact in (*facts, *self.facts):
+            if set(atoms(fact)) & set(atoms(goal)) and len(set(atoms(fact))) > 1 and self.obvious(goal - fact):
+                return True
+        if any(
+            self.attempt(goal - fact, facts, min(depth - 1, 2))
+            for fact in (*facts, *self.facts)
+            if depth > 2 and self.shares(fact, goal)
+        ):
+            return True
+        return bool(self.split(goal, ("minimum", "maximum"), facts, depth))
+
+    def shares(self, fact: Size, goal: Size) -> bool:
+        """Whether taking the fact away makes the goal simpler: they have a term in common."""
+        if isinstance(fact, int) or isinstance(goal, int):
+            return False
+        have = dict(goal.terms)
+        return any(len(m) and have.get(m) == c for m, c in fact.terms)
+
+    def eliminable(self, a: Atom, facts: tuple[Size, ...]) -> bool:
+        return a in self.rank or a in self.integers.lower or a in self.integers.upper or (
+            not a.fn and a.name is None and any(a in atoms(f) for f in (*facts, *self.facts))
+        )  # fmt: skip
+
+    def bounds(self, a: Atom, low: bool, facts: tuple[Size, ...]) -> Iterable[Size]:
+        """What ``a`` is at least, or at most."""
+        scope, extra = (self.scope.lower, self.integers.lower) if low else (self.scope.upper, self.integers.upper)
+        yield from scope.get(a, ())
+        yield from extra.get(a, ())
+        for fact in (*facts, *self.facts):
+            split = linear(fact, a)
+            if split is not None and split[0] == (1 if low else -1):
+                yield split[1] * -1 if low else split[1]
+        what, parts = self.integers.defined.get(a, ("", ()))
+        if what == "quotient" and low and self.obvious(parts[0]):
+            yield 0
+        if what == "quotient":
+            dividend, divisor = parts
+            if low:
+                yield 0 if self.attempt(dividend, facts, 3) else -1
+            else:
+                for most in self.most(dividend):
+                    found = quotient(most + 1, divisor)
+                    if found is not None:
+                        yield found - 1
+
+    def most(self, e: Size) -> Iterable[Size]:
+        """Upper bounds of ``e`` without indices."""
+        inner = [a for a in atoms(e) if a in self.rank]
+        if not inner:
+            yield e
+            return
+        a = max(inner, key=lambda a: self.rank[a])
+        split = linear(e, a)
+        if split is not None and self.obvious(split[0]):
+            for upper in self.scope.upper.get(a, ()):
+                yield from self.most(split[1] + split[0] * upper)
+
+    def obvious(self, goal: Size) -> bool:
+        """Whether no coefficient is negative, with sizes counted from the least that they are."""
+        if isinstance(goal, int):
+            return goal >= 0
+        for a in list(atoms(goal)):
+            if a in self.scope.positive:
+                goal = _replaced(goal, a, _symbol(a) + 1)
+                if isinstance(goal, int):
+                    return goal >= 0
+        return all(c >= 0 and all(self.natural(a) for a in monomial) for monomial, c in goal.terms)
+
+    def natural(self, a: Atom) -> bool:
+        """Whether an atom is at least 0 by itself: a size, or an index of a loop that starts at 0."""
+        if a in self.scope.lower:
+            return any(isinstance(b, int) and b >= 0 for b in self.scope.lower[a])
+        if any(isinstance(b, int) and b >= 0 for b in self.integers.lower.get(a, ())):
+            return True
+        return a not in _made
+
+
+# -- polynomials -------------------------------------------------------------------------------------------------------
+
+_made: set[Atom] = set()
+_ARITHMETIC = frozenset(
+    ("add", "subtract", "multiply", "floor_divide", "remainder", "minimum", "maximum", "negative", "where")
+)
+_COMPARISONS = frozenset(("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"))
+_NEGATED = {
+    "less": "greater_equal", "less_equal": "greater", "greater": "less_equal", "greater_equal": "less",
+    "equal": "not_equal", "not_equal": "equal",
+}  # fmt: skip
+
+
+def fresh() -> Size:
+    """A polynomial of one new atom, of which nothing is known."""
+    a = Atom(None)
+    _made.add(a)
+    return _symbol(a)
+
+
+def _symbol(a: Atom) -> Size:
+    return Dim((((a,), 1),))
+
+
+def atom_of(size: Size) -> Atom:
+    """The atom of a polynomial that is nothing else."""
+    assert isinstance(size, Dim)
+    assert size.atom is not None
+    return size.atom
+
+
+def linear(p: Size, a: Atom) -> tuple[Size, Size] | None:
+    """``p`` as ``c * a + rest``; ``None`` where ``a`` occurs in another way."""
+    if isinstance(p, int):
+        return 0, p
+    c: Size = 0
+    rest: Size = 0
+    for monomial, n in p.terms:
+        times = monomial.count(a)
+        if times > 1 or any(x.fn and a in atoms(_symbol(x)) for x in monomial):
+            return None
+        term: Size = n
+        for x in monomial:
+            if x is not a:
+                term = term * _symbol(x)
+        if times:
+            c = c + term
+        else:
+            rest = rest + term
+    return c, rest
+
+
+def _replaced(p: Size, a: Atom, by: Size) -> Size:
+    if isinstance(p, int):
+        return p
+    total: Size = 0
+    for monomial, n in p.terms:
+        term: Size = n
+        for x in monomial:
+            term = term * (by if x is a else _symbol(x))
+        total = total + term
+    return total
+
+
+def quotient(p: Size, d: Size) -> Size | None:
+    """``p / d`` where ``d`` divides ``p`` as a polynomial of one term."""
+    if p == d:
+        return 1
+    if isinstance(p, int) and isinstance(d, int):
+        return p // d if d and p % d == 0 else None
+    found = floordiv(p, d)
+    return found if found * d == p else None
+
+
+def factors(p: Size) -> list[Atom]:
+    """The atoms of a product: each is at least 1 where the product is."""
+    if isinstance(p, Dim) and len(p.terms) == 1 and p.terms[0][1] > 0:
+        return [a for a in p.terms[0][0] if a not in _made]
+    return []
+
+
+def absolute(c: Size) -> Size:
+    """``-c`` where no term of ``c`` is positive, else ``c``."""
+    negative = c < 0 if isinstance(c, int) else all(n < 0 for _, n in c.terms)
+    return c * -1 if negative else c
+
+
+def spans_of(scope: Scope, a: Atom) -> list[Size]:
+    """How far an index gets from its least value at most, by each of its upper bounds."""
+    lows = scope.lower.get(a) or (0,)
+    return [high - lows[0] for high in scope.upper.get(a, ())]
+
+
+def span_of(scope: Scope, a: Atom) -> Size:
+    """The first of them; 1 where there is no bound."""
+    found = spans_of(scope, a)
+    return found[0] if found else 1
+
+
+def narrowed(scope: Scope, facts: Iterable[Size] = (), same: tuple[Expr, ...] = (), alone: bool = False) -> Scope:
+    """A scope in which more holds."""
+    return Scope(
+        scope.lower,
+        scope.upper,
+        scope.order,
+        (*scope.facts, *facts),
+        scope.loops,
+        scope.positive,
+        scope.alone or alone,
+        (*scope.same, *same),
+    )
