@@ -4,7 +4,8 @@ A ``grid`` or ``lane`` loop that loads and stores at its index becomes two: one 
 loads and stores are one instruction each, and the loop as it was over the rest. Where a pointer that the launch gets is
 not aligned, the first loop has no iterations. What is computed for an element is the same in both.
 
-A loop with much to compute for each byte gains nothing, and stays as it is.
+A loop with much to compute for each byte gains nothing, and one over many tensors would not find the registers: both
+stay as they are.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ MOVED = ("float32", "float64", "int32", "int64", "uint32", "uint64")
 """Dtypes whose registers and memory are the same."""
 INTENSITY = 10
 """FLOPs for a byte that is moved, from which on arithmetic takes the time: an H100 does 20 float32 or 10 float64."""
+MOST = 16
+"""Places that a loop taken several elements at a time moves from or to: 16 bytes of each are 64 of 255 registers."""
 
 
 def widened(body: Sequence[Statement]) -> tuple[list[Statement], int]:
@@ -73,6 +76,8 @@ def _width(loop: For) -> int:
                 return 1
             stored[s.buffer, s.at] = s.dtype
     both = [*moved.values(), *stored.values()]
+    if len(both) > MOST:
+        return 1
     if not stored or {b for b, _ in stored} & {b for b, _ in moved} or any(d.name not in MOVED for d in both):
         return 1
     work = sum(int(getattr(OPS.get(e.fn), "flops", 0)) for e in expressions(loop.body))

@@ -25,7 +25,8 @@ from symgraph.passes.library import ContractAdd, HostCall, LibraryCall, library_
 from symgraph.types import Size
 
 MAX_WEIGHT = 1024
-"""What is fused into one kernel at most (see :func:`weight`): compile time grows faster than the kernel."""
+"""What is fused into one kernel at most (see :func:`weight`) unless the target takes less: compile time grows faster
+than the kernel."""
 CHEAP = 4
 """FLOPs per element up to which computing again is no dearer than loading."""
 
@@ -142,9 +143,12 @@ def trailing(node: Apply) -> bool:
 
 
 class _Fuser:
-    def __init__(self, graph: Graph, separately: bool = False, accepts: Accepts | None = None) -> None:
+    def __init__(
+        self, graph: Graph, separately: bool = False, accepts: Accepts | None = None, limit: int = MAX_WEIGHT
+    ) -> None:
         self.graph = graph
         self.accepts = accepts
+        self.limit = limit
         self.separately = separately
         self.position = {node: k for k, node in enumerate(graph.nodes)}
         self.uses: dict[Variable, list[_Use]] = {}
@@ -173,7 +177,7 @@ class _Fuser:
             else:
                 self.root(node)
         self.steps.reverse()
-        return self.steps if self.separately else merge(self.steps)
+        return self.steps if self.separately else merge(self.steps, self.limit)
 
     # -- roots and inlining --------------------------------------------------------------------------------------------
 
@@ -275,7 +279,7 @@ class _Fuser:
         (v,) = node.outputs
         uses = self.uses[v]
         contexts = {(id(u.root), self.key(u.access.args)): u for u in uses}
-        if any(self.kernel_of[u.root].weight + weight(op) > MAX_WEIGHT for u in contexts.values()):
+        if any(self.kernel_of[u.root].weight + weight(op) > self.limit for u in contexts.values()):
             return False
         if moves_only(op) and (len(contexts) <= 8 or op.name == "after"):
             return True
@@ -346,7 +350,7 @@ def collect_loads(root: Root) -> list[ix.Access]:
     return list(found)
 
 
-def merge(steps: Sequence[Step]) -> list[Step]:
+def merge(steps: Sequence[Step], limit: int = MAX_WEIGHT) -> list[Step]:
     """Join kernels over the same leading axes where the later reads what the earlier reads or stores."""
     out: list[Step | None] = []
     place: dict[Variable, int] = {}  # the step, by its place in `out`, that stores a variable last
@@ -365,7 +369,7 @@ def merge(steps: Sequence[Step]) -> list[Step]:
             latest = max((place[v] for v in reads if v in place), default=-1)
             candidates = [latest, *sorted({readers[v] for v in reads if readers.get(v, -1) > latest}, reverse=True)]
             for k in candidates:
-                if k >= 0 and _join(out[k], step):
+                if k >= 0 and _join(out[k], step, limit):
                     target = k
                     break
         if target is None:
@@ -378,8 +382,8 @@ def merge(steps: Sequence[Step]) -> list[Step]:
     return [s for s in out if s is not None]
 
 
-def _join(a: Step | None, b: Kernel) -> bool:
-    if not isinstance(a, Kernel) or not a.mergeable or a.weight + b.weight > MAX_WEIGHT:
+def _join(a: Step | None, b: Kernel, limit: int) -> bool:
+    if not isinstance(a, Kernel) or not a.mergeable or a.weight + b.weight > limit:
         return False
     if a.position < b.earliest:
         return False  # it would compute again what the forward pass still has
@@ -422,12 +426,13 @@ def _long_rows(a: Kernel, b: Kernel, depth: int) -> bool:
     return True
 
 
-def fuse(graph: Graph, accepts: Accepts | None = None) -> list[Step]:
+def fuse(graph: Graph, accepts: Accepts | None = None, limit: int = MAX_WEIGHT) -> list[Step]:
     """The kernels and library calls that compute ``graph``, in an order in which they can run.
 
     ``accepts``: which matrix products the target's library takes, where not all; the others are kernels of their own.
+    ``limit``: the target's largest weight of a kernel (see :func:`weight`).
     """
-    return _Fuser(graph, accepts=accepts).run()
+    return _Fuser(graph, accepts=accepts, limit=limit).run()
 
 
 def separate(graph: Graph) -> list[Step]:

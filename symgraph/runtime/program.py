@@ -21,7 +21,7 @@ from symgraph.graph import Apply, Constant, Graph, Variable
 from symgraph.loop.ir import LoopKernel
 from symgraph.loop.lower import INDEX_ERROR, Lowered, lower
 from symgraph.loop.schedule import ErrorWord, Launch, deal_out
-from symgraph.passes.fuse import Kernel, Step, fuse
+from symgraph.passes.fuse import MAX_WEIGHT, Kernel, Step, fuse
 from symgraph.passes.library import HostCall, LibraryCall
 from symgraph.passes.memory import Buffer, MemoryPlan, assign_offsets, plan_memory
 from symgraph.passes.schedule import schedule
@@ -33,6 +33,8 @@ from symgraph.types import Atom, Dim, Size
 
 GRAIN = 30_000.0
 """Nanoseconds of work below which waking another thread costs more than it saves."""
+GPU_WEIGHT = 512
+"""What is fused into one kernel for a GPU at most: its values have to fit into the 255 registers of a thread."""
 MAX_PLANS = 512
 """Sets of sizes whose plans a program keeps."""
 HOST_ELEMENT = 2.0
@@ -119,8 +121,9 @@ def build(
     target: str = "cpu",
 ) -> Program:
     """Fuse, lower and plan an optimized graph for ``"cpu"`` or ``"cuda"``. Compiles nothing and needs no device."""
-    made, accepts = (_made, None) if target == "cpu" else (_launches, products.accepts)
-    steps = [made_step for s in schedule(fuse(graph, accepts), outputs) for made_step in made(s)]
+    cpu = target == "cpu"
+    made, accepts, limit = (_made, None, MAX_WEIGHT) if cpu else (_launches, products.accepts, GPU_WEIGHT)
+    steps = [made_step for s in schedule(fuse(graph, accepts, limit), outputs) for made_step in made(s)]
     memory = plan_memory([s.step for s in steps], outputs, graph.inputs)
     for k, s in enumerate(steps):
         for v in s.workspace:

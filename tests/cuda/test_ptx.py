@@ -5,15 +5,21 @@ The whole registry, for all compute capabilities, is what ``make cuda-table`` co
 
 from __future__ import annotations
 
+import operator
 import re
+from functools import reduce
 
 import pytest
 
 import symgraph as sg
-from benchmarks.cuda_table import registry
+from benchmarks.cuda_table import registry, rows
 from symgraph.emit.numba_cuda import ptx, ptx_of_each
 from symgraph.errors import MissingDeviceError
+from symgraph.loop.wide import MOST
+from symgraph.ops.elementwise import Elementwise
+from symgraph.passes.fuse import Kernel, moves_only
 from symgraph.runtime.lowered import LoweredKernel
+from symgraph.runtime.program import GPU_WEIGHT, ProgramStep
 from symgraph.testing import ptx as assembling
 from symgraph.testing.ptx import CCS, AssemblerError, assemble, find_ptxas, moves, resources
 
@@ -45,6 +51,37 @@ def test_registry() -> None:
             assert r.spills == 0, (cc, name, found.kernels[name].source)
             assert 0 < r.registers <= 255
             assert r.shared <= 48 * 1024
+
+
+def elementwise(s: ProgramStep) -> bool:
+    return isinstance(s.step, Kernel) and all(isinstance(n.op, Elementwise) or moves_only(n.op) for n in s.step.nodes)
+
+
+@needs_ptxas
+def test_elementwise_kernels_of_the_benchmarks() -> None:
+    """However much is fused, its values stay in registers."""
+    found: dict[str, LoweredKernel] = {}
+    for row in rows():
+        wanted = {s.name for s in row.made.program.steps if elementwise(s)}
+        found |= {k.name: k for k in row.made.kernels if k.name in wanted}
+        weights = [s.step.weight for s in row.made.program.steps if isinstance(s.step, Kernel)]
+        assert max(weights) <= GPU_WEIGHT
+    assert len(found) > 15
+    got = resources(found.values(), [(9, 0)], processes=1)[9, 0]
+    assert {name: r.spills for name, r in got.items() if r.spills} == {}
+
+
+@needs_ptxas
+@pytest.mark.parametrize(("tensors", "wide"), [(MOST - 1, True), (MOST, False), (117, False)])
+def test_many_tensors(tensors: int, wide: bool) -> None:
+    """Elements of many tensors are taken one at a time: several of each would not fit into registers."""
+    xs = [sg.vector(f"x{k}", dtype="float64", shape=("n",)) for k in range(tensors)]
+    total = reduce(operator.add, xs)
+    out = reduce(sg.maximum, [total * x for x in xs])  # each is used again when all were loaded
+    (kernel,) = sg.lower(xs, out, "cuda").kernels
+    (r,) = resources([kernel], [(9, 0)], processes=1)[9, 0].values()
+    assert (r.wide_loads > 0) == (r.wide_stores > 0) == wide
+    assert r.spills == 0
 
 
 def vector_map(dtype: str) -> LoweredKernel:
