@@ -197,6 +197,7 @@ from symgraph.ops.shaping import (
     scale_gradient,
     zero_gradient,
 )
+from symgraph.ops.sort import argsort, sort
 from symgraph.source import scope
 from symgraph.substitute import substitute
 from symgraph.types import (
@@ -330,6 +331,7 @@ __all__ = [
     "arctanh",
     "argmax",
     "argmin",
+    "argsort",
     "as_variable",
     "bitwise_and",
     "bitwise_invert",
@@ -465,6 +467,7 @@ __all__ = [
     "size_of",
     "softmax",
     "softplus",
+    "sort",
     "split",
     "sqrt",
     "square",

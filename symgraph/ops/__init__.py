@@ -13,6 +13,7 @@ from symgraph.ops import (
     reduce,
     shape,
     shaping,
+    sort,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "reduce",
     "shape",
     "shaping",
+    "sort",
 ]

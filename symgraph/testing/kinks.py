@@ -16,6 +16,7 @@ from symgraph.ops import elementwise as e
 from symgraph.ops import indexing, reduce
 from symgraph.ops.create import zeros
 from symgraph.ops.nn import leaky_relu, logsumexp
+from symgraph.ops.sort import sort
 
 inf, nan = np.inf, np.nan
 
@@ -86,6 +87,14 @@ KINKS: list[Kink] = [
         ([1.0, 0.0, 0.0],),
         ([0.0, 0.0, 0.0],),
         "the element that argmax finds, the first",
+    ),
+    Kink(
+        "`sort` at ties",
+        lambda x: sort(x)[0],
+        ([1.0, 2.0, 1.0],),
+        ([1.0, 0.0, 0.0],),
+        ([0.0, 0.0, 0.0],),
+        "the sort is stable: the first of equal elements comes first",
     ),
     Kink("`clip` at a bound", _clip, (1.0,), (1.0,), (0.0,), "the inner one, so that an optimizer can leave the bound"),
     Kink("`clip` at its bounds' values", e._clip_op, (1.0, -1.0, 1.0), (1.0, 0.0, 0.0), (0.0, 0.0, 0.0), "x wins"),

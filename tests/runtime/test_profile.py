@@ -77,12 +77,12 @@ def test_threads_share_a_step_as_in_a_call() -> None:
 def test_a_step_of_the_users_own_code() -> None:
     calls = []
 
-    def counted(x: NDArray[Any]) -> NDArray[Any]:
+    def counting(x: NDArray[Any]) -> NDArray[Any]:
         calls.append(1)
         return x + 1
 
     v = sg.vector("v", shape="n")
-    op = sg.custom_op(counted)
+    op = sg.custom_op(counting)
     f = sg.function([v], sg.exp(op(v)))
     found = f.profile(np.zeros(5), seconds=0.0)
     assert len(found) == 2
