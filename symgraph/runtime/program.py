@@ -33,8 +33,9 @@ from symgraph.types import Atom, Dim, Size
 
 GRAIN = 30_000.0
 """Nanoseconds of work below which waking another thread costs more than it saves."""
-GPU_WEIGHT = 512
-"""What is fused into one kernel for a GPU at most: its values have to fit into the 255 registers of a thread."""
+GPU_WEIGHT = 528
+"""What is fused into one kernel for a GPU at most: a sixth derivative's values fit into 255 registers up to 576, not
+at 640. A multiple of 33, the weight of a link in the derivative of a chain of sines: what is left over is cut small."""
 MAX_PLANS = 512
 """Sets of sizes whose plans a program keeps."""
 HOST_ELEMENT = 2.0
