@@ -127,13 +127,25 @@ def assemble(texts: Mapping[str, str], cc: CC) -> dict[str, Resources]:
     out: dict[str, Resources] = {}
     names = list(texts)
     for at in range(0, len(names), BATCH):
-        part = names[at : at + BATCH]
-        # One module of several kernels: a process for each would take longer than the work.
-        module = "\n".join([head(texts[part[0]]), *(body(texts[n]) for n in part)])
-        found = _run(ptxas, module, cc)
-        for n in part:
-            out[n] = Resources(**found[n], **moves(texts[n]))
+        found = _together(ptxas, names[at : at + BATCH], texts, cc)
+        out.update((n, Resources(**f, **moves(texts[n]))) for n, f in found.items())
     return out
+
+
+def _together(ptxas: Path, names: Sequence[str], texts: Mapping[str, str], cc: CC) -> dict[str, dict[str, int]]:
+    """One module of several kernels: a process for each would take longer than the work.
+
+    Kernels that bring the same function of libdevice cannot be in one, and are parted.
+    """
+    module = "\n".join([head(texts[names[0]]), *(body(texts[n]) for n in names)])
+    try:
+        found = _run(ptxas, module, cc)
+    except AssemblerError:
+        if len(names) == 1:
+            raise
+        half = len(names) // 2
+        return {**_together(ptxas, names[:half], texts, cc), **_together(ptxas, names[half:], texts, cc)}
+    return {n: found[n] for n in names}
 
 
 def _run(ptxas: Path, module: str, cc: CC) -> dict[str, dict[str, int]]:

@@ -118,6 +118,16 @@ def test_refused() -> None:
         assemble({k.name: k.ptx((9, 0)).replace("add.rn.f32", "add.wrong")}, (9, 0))
 
 
+@needs_ptxas
+def test_kernels_with_the_same_function_of_libdevice_are_apart() -> None:
+    x = sg.vector("x")
+    kernels = [sg.lower([x], y, target="cuda").kernels[0] for y in (sg.sin(x), sg.cos(x), sg.tan(x), sg.exp(x))]
+    texts = {k.name: k.ptx((9, 0)) for k in kernels}
+    assert sum(".func" in text for text in texts.values()) >= 2
+    apart = {name: assemble({name: text}, (9, 0))[name] for name, text in texts.items()}
+    assert assemble(texts, (9, 0)) == apart
+
+
 def test_without_ptxas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assembling, "find_ptxas", lambda: None)
     with pytest.raises(MissingDeviceError, match=r"pip install 'symgraph-compiler\[cuda-test\]'"):
