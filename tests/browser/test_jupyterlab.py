@@ -68,7 +68,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], st
     )  # fmt: skip
     try:
         address = _address(server, folder / "runtime", folder / "server.log")
-        yield lambda name: f"{address}lab/tree/{name}?token={token}"
+        # A workspace for each: in a common one, the tab of the notebook before would come back, and hide this one.
+        yield lambda name: f"{address}lab/workspaces/{Path(name).stem}/tree/{name}?token={token}"
     finally:
         server.terminate()
         try:
