@@ -251,7 +251,8 @@ class Executable:
         self.program = program
         self._prepare = prepare
         self._lock = threading.Lock()
-        self._depth = threading.local()
+        self._forgotten = 0  # how often all plans were
+        self._prepared = threading.local()  # `_forgotten` and arguments, of the call that this thread is preparing
         directory = default_directory()
         cache = kernel_cache()
         sources = program.kernels
@@ -397,6 +398,7 @@ class Executable:
             if len(program.plans) >= MAX_PLANS:
                 self.native.forget_plans()
                 program.plans.clear()
+                self._forgotten += 1
             if dims not in program.plans:
                 self.native.install_plan(dims, template, arena, relocations, release_gil=not quick)
                 program.plans[dims] = made
@@ -408,17 +410,20 @@ class Executable:
         count = len(self.program.arguments)
         env = bind_sizes(self.program.arguments, arrays[:count])
         dims = tuple(resolve(s, env) for s in self.slot_sizes)
-        planned = dims in self.program.plans
+        with self._lock:
+            forgotten, planned = self._forgotten, dims in self.program.plans
         if not planned:
             self.plan(dims, env)
-        refused = getattr(self._depth, "value", 0)
-        if planned and refused > 1:
+        before = getattr(self._prepared, "value", (-1, ()))
+        # Other threads may have had the plan forgotten between the look and the call, any number of times.
+        same = len(args) == len(before[1]) and all(a is b for a, b in zip(args, before[1], strict=True))
+        if planned and same and before[0] == forgotten:
             raise SizeError("the native entry refuses arguments that were prepared for it")
-        self._depth.value = refused + planned  # another thread may have had the plan dropped meanwhile
+        self._prepared.value = (forgotten, arrays)
         try:
             return self.entry(*arrays)
         finally:
-            self._depth.value = refused
+            self._prepared.value = before
 
     def _failed(self, step: int, code: int, args: tuple[Any, ...]) -> Any:
         s = self.program.steps[step]

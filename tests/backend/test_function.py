@@ -27,6 +27,7 @@ from symgraph.ops import elementwise
 from symgraph.passes import Context
 from symgraph.pipeline import GRAPH_PASSES, Pass, run_pipeline
 from symgraph.runtime.cache import kernel_cache
+from symgraph.runtime.sizes import bind_sizes
 from symgraph.types import tensor_type
 
 Array = NDArray[Any]
@@ -202,6 +203,42 @@ def test_plans_of_the_latest_sizes_are_kept(monkeypatch: pytest.MonkeyPatch) -> 
         for done in [pool.submit(work, seed) for seed in range(4)]:
             done.result()
     assert 0 < len(f.program.plans) <= 20
+
+
+def test_a_plan_may_be_forgotten_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at the plans and the call, other threads bring other sizes, each time the call comes again."""
+    monkeypatch.setattr("symgraph.runtime.program.MAX_PLANS", 1)
+    x = sg.vector("x")
+    f = sg.function([x], sg.sum(sg.tile(x * 2, 3)) / 3)
+    held = f._executable
+    entry, prepare = held.entry, held._prepare
+    others = iter(range(5))
+
+    def plan(n: int) -> None:
+        held.plan((n,), bind_sizes(f.program.arguments, [np.ones(n)]))
+
+    def late(*args: Any) -> Any:
+        if next(others, None) is not None:
+            plan(9)
+        return entry(*args)
+
+    def prepared(args: tuple[Any, ...]) -> Any:
+        plan(4)
+        return prepare(args)
+
+    monkeypatch.setattr(held, "entry", late)
+    monkeypatch.setattr(held, "_prepare", prepared)
+    assert f(np.ones(4)) == 8
+    assert next(others, None) is None
+
+
+def test_arguments_that_the_entry_refuses_for_no_reason_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = sg.vector("x")
+    f = sg.function([x], x + 1)
+    held = f._executable
+    monkeypatch.setattr(held, "entry", lambda *args: held._slow(args))
+    with pytest.raises(SizeError, match="refuses arguments that were prepared"):
+        f(np.ones(3))
 
 
 def test_threads_change_no_value() -> None:
