@@ -22,23 +22,10 @@ from symgraph.ops.elementwise import Elementwise
 from symgraph.runtime.interpreter import interpret
 from symgraph.testing import samples_of
 from symgraph.types import DTYPES, is_float, tensor_type
+from tests.backend.table import same
 
 ROWS = [(f"{name}-{k}", sample) for name in sorted(OPS) for k, sample in enumerate(samples_of(name))]
 TABLE = pytest.mark.parametrize("sample", [pytest.param(sample, id=label) for label, sample in ROWS])
-
-# The kernels' own vector math is within a few units in the last place of NumPy's; sums are in another order.
-TOLERANCE = {"float64": 2e-13, "float32": 2e-5, "float16": 4e-3}
-
-
-def same(got: NDArray[Any], want: NDArray[Any], what: str) -> None:
-    assert got.dtype == want.dtype, what
-    assert got.shape == want.shape, what
-    if want.dtype.kind != "f":
-        np.testing.assert_array_equal(got, want, err_msg=what)
-        return
-    rtol = TOLERANCE[want.dtype.name]
-    scale = np.max(np.abs(want), initial=0.0, where=np.isfinite(want))
-    np.testing.assert_allclose(got, want, rtol=rtol, atol=rtol * float(scale), err_msg=what)
 
 
 def layouts(arrays: Sequence[NDArray[Any]]) -> dict[str, list[NDArray[Any]]]:

@@ -7,24 +7,21 @@ from collections.abc import Callable, Collection, Sequence
 from functools import update_wrapper
 from typing import Any, TypeAlias
 
-from numpy.typing import NDArray
-
 from symgraph import source
 from symgraph.autodiff.arguments import checked, like, several
 from symgraph.autodiff.reverse import vjp as reverse_vjp
 from symgraph.batching import vmap
 from symgraph.errors import DTypeError, NotDifferentiableError, RuleError
 from symgraph.graph import Apply, Variable, leaves, toposort
-from symgraph.op import ZERO, Absence, Derivative, Op, apply, apply_node, as_variable, differentiable, zeros_like
-from symgraph.ops.checkpoint import After, Checkpoint
+from symgraph.op import ZERO, Absence, Derivative, apply, apply_node, as_variable, differentiable, zeros_like
+from symgraph.ops.checkpoint import After, Checkpoint, Computed
 from symgraph.ops.shape import broadcast_to
-from symgraph.types import TensorType
 
 Rule: TypeAlias = Callable[[Sequence[Variable], Sequence[Variable], Sequence[Variable]], list[Derivative]]
 """From inputs, outputs and (co)tangents, none of them absent, to (co)tangents."""
 
 
-class Custom(Op):
+class Custom(Computed):
     """The first ``count`` operands, which were computed from the others, with a rule for their derivative in these.
 
     Stated is either the vjp or the jvp; the other one is its transpose, which exists where the rule is linear.
@@ -36,16 +33,6 @@ class Custom(Op):
         self.rule = rule
         self.forward = forward
         self._batched: Custom | None = None
-
-    def infer(self, *inputs: TensorType) -> TensorType | tuple[TensorType, ...]:
-        return inputs[0] if self.count == 1 else inputs[: self.count]
-
-    def reference(self, *inputs: NDArray[Any]) -> Any:
-        return inputs[0] if self.count == 1 else tuple(inputs[: self.count])
-
-    def decompose(self, *inputs: Variable) -> Any:
-        """The graph that is compiled: what was computed, without the rule."""
-        return inputs[0] if self.count == 1 else tuple(inputs[: self.count])
 
     def vjp(
         self, inputs: Sequence[Variable], outputs: Sequence[Variable], cts: Sequence[Derivative]

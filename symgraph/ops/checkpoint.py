@@ -70,7 +70,23 @@ class After(Op):
         return [Sample(self, (x, np.array([1.0, 2.0]))), Sample(self, (x, x, np.array(3.0))), Sample(self, (x[:0],))]
 
 
-class Checkpoint(Op):
+class Computed(Op):
+    """The first ``count`` operands, which were computed from the others: a place for a derivative of one's own."""
+
+    count: int
+
+    def infer(self, *inputs: TensorType) -> TensorType | tuple[TensorType, ...]:
+        return inputs[0] if self.count == 1 else inputs[: self.count]
+
+    def reference(self, *inputs: NDArray[Any]) -> Any:
+        return inputs[0] if self.count == 1 else tuple(inputs[: self.count])
+
+    def decompose(self, *inputs: Variable) -> Any:
+        """The graph that is compiled: what was computed."""
+        return inputs[0] if self.count == 1 else tuple(inputs[: self.count])
+
+
+class Checkpoint(Computed):
     """The first operands, which ``body`` computes from the others, and computes again for their cotangents.
 
     Every derivative of a checkpoint is one too, of the body that computes it. Forward mode and series pass through the
@@ -95,16 +111,6 @@ class Checkpoint(Op):
         from symgraph.serialize import dump
 
         return _load, (self.name, dump(self.body.inputs, self.body.outputs))
-
-    def infer(self, *inputs: TensorType) -> TensorType | tuple[TensorType, ...]:
-        return inputs[0] if self.count == 1 else inputs[: self.count]
-
-    def reference(self, *inputs: NDArray[Any]) -> Any:
-        return inputs[0] if self.count == 1 else tuple(inputs[: self.count])
-
-    def decompose(self, *inputs: Variable) -> Any:
-        """The graph that is compiled: what was computed."""
-        return inputs[0] if self.count == 1 else tuple(inputs[: self.count])
 
     def vjp(
         self, inputs: Sequence[Variable], outputs: Sequence[Variable], cts: Sequence[Derivative]

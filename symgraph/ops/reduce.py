@@ -338,17 +338,10 @@ def located_extremum(kind: str, index: ix.Index, x: ix.Tensor, axis: int) -> ix.
     return ix.reduce(kind, [x.shape[axis]], body, dtype="int64")
 
 
-class Position(Op):
-    """Base of ArgMax and ArgMin: the first position of the extremum along ``axis``, or of the first nan."""
+class Located(Op):
+    """Base of ops that say where along ``axis`` elements are: no real numbers, so they have no derivative."""
 
     axis: int
-    kind: ClassVar[str]
-
-    def infer(self, x: TensorType) -> TensorType:
-        if not 0 <= self.axis < x.ndim:
-            raise RankError(f"{self.name}: axis {self.axis} does not exist in {x}")
-        check_nonempty(self.name, x, (self.axis,))
-        return x.without((self.axis,)).with_dtype("int64")
 
     def vjp(
         self, inputs: Sequence[Variable], outputs: Sequence[Variable], cts: Sequence[Derivative]
@@ -362,6 +355,18 @@ class Position(Op):
 
     def batch(self, inputs: Sequence[Variable], batched: Sequence[bool]) -> Sequence[Variable]:
         return [apply(type(self)(self.axis + 1), inputs[0])]  # type: ignore[call-arg]
+
+
+class Position(Located):
+    """Base of ArgMax and ArgMin: the first position of the extremum along ``axis``, or of the first nan."""
+
+    kind: ClassVar[str]
+
+    def infer(self, x: TensorType) -> TensorType:
+        if not 0 <= self.axis < x.ndim:
+            raise RankError(f"{self.name}: axis {self.axis} does not exist in {x}")
+        check_nonempty(self.name, x, (self.axis,))
+        return x.without((self.axis,)).with_dtype("int64")
 
     def lower(self, index: ix.Index, x: ix.Tensor) -> ix.Expr:
         return located_extremum(self.kind, index, x, self.axis)

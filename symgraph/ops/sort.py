@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,26 +9,15 @@ from numpy.typing import NDArray
 
 from symgraph.errors import RankError
 from symgraph.graph import Variable
-from symgraph.op import (
-    DISCONNECTED,
-    ZERO,
-    Derivative,
-    Op,
-    Sample,
-    TensorLike,
-    apply,
-    as_variable,
-    axis_of,
-    differentiable,
-    op,
-)
+from symgraph.op import Sample, TensorLike, apply, as_variable, axis_of, op
 from symgraph.ops.indexing import take_along_axis
+from symgraph.ops.reduce import Located
 from symgraph.ops.shape import ravel
 from symgraph.types import TensorType
 
 
 @op
-class ArgSort(Op):
+class ArgSort(Located):
     """Positions along ``axis`` in ascending order of the elements, nan last, equal ones in the order they have.
 
     x: T[S] -> int64[S]. A step of NumPy's on the processor: a stable sort of O(n log n).
@@ -45,19 +33,6 @@ class ArgSort(Op):
 
     def reference(self, x: NDArray[Any]) -> NDArray[Any]:
         return np.argsort(x, axis=self.axis, stable=True).astype("int64", copy=False)
-
-    def vjp(
-        self, inputs: Sequence[Variable], outputs: Sequence[Variable], cts: Sequence[Derivative]
-    ) -> Sequence[Derivative]:
-        return [ZERO if differentiable(inputs[0]) else DISCONNECTED]
-
-    def jvp(
-        self, inputs: Sequence[Variable], outputs: Sequence[Variable], tangents: Sequence[Derivative]
-    ) -> Sequence[Derivative]:
-        return [ZERO if differentiable(inputs[0]) else DISCONNECTED]
-
-    def batch(self, inputs: Sequence[Variable], batched: Sequence[bool]) -> Sequence[Variable]:
-        return [apply(ArgSort(self.axis + 1), inputs[0])]
 
     def samples(self) -> list[Sample]:
         x = np.random.default_rng(6).uniform(-2, 2, (3, 4, 2))

@@ -40,7 +40,8 @@ def stable_form(outputs: Sequence[Variable], keep: Sequence[Variable]) -> list[V
     Differentiating the stable form gives stable derivatives to every order; the pipeline brings the expression itself
     into the same form, so the two share their nodes. What needs no repair stays the same variables.
     """
-    outputs, keep = _retaken(outputs, kept(keep)), kept(keep)
+    keep = kept(keep)
+    outputs = _retaken(outputs, keep)
     graph = Graph(keep, outputs)
     inherited(graph.nodes)
     if not any(node.op.name in _NEEDED for node in graph.nodes):
