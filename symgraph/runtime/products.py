@@ -55,6 +55,11 @@ def accepts(call: LibraryCall) -> bool:
     return _kernels() is not None and all(not isinstance(n, int) or n >= least for n, least in wanted)
 
 
+def takes_epilogue(call: LibraryCall) -> bool:
+    """Whether what follows the product, element by element, can be computed by the product's own kernel."""
+    return accepts(call)
+
+
 def product(
     call: LibraryCall,
 ) -> tuple[str, str, list[Param], list[Variable | Size], Launch]:
