@@ -55,8 +55,9 @@ def describe(program: Program) -> str:
         rows.append((str(k), s.name, arrow, what if s.launch is None else f"{what}  {_threads(s.launch)}"))
     width = [max((len(r[c]) for r in rows), default=0) for c in range(3)]
     hosts = sum(s.host is not None for s in program.steps)
+    cpu = program.target == "cpu"
     kinds = f"{len(program.kernels)} distinct kernels" + f", {hosts} host steps" * bool(hosts)
-    by = f"{program.threads} threads" if program.target == "cpu" else f"for {program.target}, no host steps"
+    by = f"{program.threads} threads" if cpu else f"for {program.target}" + ", no host steps" * (not hosts)
     lines = [f"program: {len(program.steps)} steps, {kinds}, {by}"]
     lines += [f"  {r[0]:>{width[0]}}  {r[1]:<{width[1]}}  {r[2]:<{width[2]}}  {r[3]}".rstrip() for r in rows]
     lines.append("buffers:")

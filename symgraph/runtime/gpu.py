@@ -5,7 +5,8 @@ What a call does, in order:
 1. Arrays that are on the device stay where they are; NumPy's are copied into memory that the program keeps.
 2. Sizes that were not seen before get a plan: where everything lies in the arena, and how each kernel is launched.
 3. The launches go to the stream. Where every address is one that was there before, they have been captured as one CUDA
-   graph, and the graph is replayed.
+   graph, and the graph is replayed. A host step, an operation that runs on the processor, waits for what was started
+   before it; what is between two host steps is a graph of its own.
 4. Results stay on the device if an argument was there, and are copied to NumPy arrays if none was. Only the copies
    wait for the device, and programs that check indices, which wait for what the checks found.
 """
@@ -16,6 +17,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,8 +30,8 @@ from symgraph.loop.ir import Param
 from symgraph.loop.schedule import ErrorWord, Launch
 from symgraph.passes.memory import assign_offsets
 from symgraph.runtime.arrays import Device, DeviceArray, Memory, Span, View, handle, on_device, uploaded, view
-from symgraph.runtime.launch import Dimensions, dimensions
-from symgraph.runtime.program import MAX_PLANS, Plan, Program, ProgramStep, index_error
+from symgraph.runtime.launch import dimensions
+from symgraph.runtime.program import MAX_PLANS, Plan, Program, ProgramStep, Turn, index_error
 from symgraph.runtime.sizes import as_array, bind_sizes, label, resolve, settle, shape_of
 from symgraph.types import Dim
 
@@ -57,13 +59,28 @@ class Options:
     graphs: bool = True
 
 
+Action = Callable[[list[Any], int], None]
+"""What a step does with its values, a :class:`Span` or a number for each word, on a stream."""
+
+
 @dataclass
 class _Ready:
     """A step with its sizes known."""
 
-    kernel: Any
-    where: Dimensions
+    action: Action
     words: list[Any]  # a Slot, a Span, or a number
+
+    def run(self, addresses: tuple[int, ...], stream: int) -> None:
+        self.action([Span(addresses[w[0]] + w[1], w[2]) if type(w) is tuple else w for w in self.words], stream)
+
+
+@dataclass
+class _Part:
+    """Steps that one graph can hold, or one step that waits for the device."""
+
+    steps: list[_Ready]
+    host: bool = False
+    graphs: OrderedDict[tuple[int, ...], Any] = field(default_factory=OrderedDict)  # None: seen once
 
 
 @dataclass
@@ -71,10 +88,9 @@ class _Sized:
     """The program for one set of sizes."""
 
     plan: Plan
-    steps: list[_Ready]
+    parts: list[_Part]
     shapes: list[tuple[int, ...]]  # of what is returned
     updated: list[tuple[int, ...]]
-    graphs: OrderedDict[tuple[int, ...], Any] = field(default_factory=OrderedDict)  # None: seen once
 
 
 class GpuExecutable:
@@ -103,6 +119,9 @@ class GpuExecutable:
                 self._constants[v] = uploaded(v.data, device, self._stream)
 
     def _load(self, s: ProgramStep) -> Any:
+        if s.host is not None:
+            s.host.load()
+            return None
         assert s.loops is not None
         return self.device.load(s.source, s.name, tuple(s.loops.params))
 
@@ -181,37 +200,45 @@ class GpuExecutable:
 
     def _run(self, sized: _Sized, addresses: tuple[int, ...], stream: int) -> None:
         arena = self._keep("arena", sized.plan.arena, stream)
-        errors = self._keep("errors", ERROR.itemsize * len(sized.steps), stream)
+        errors = self._keep("errors", ERROR.itemsize * len(self.program.steps), stream)
         for array in self._constants.values():
             array.memory.use(stream)
         addresses = (*addresses, arena.address, errors.address)
-        if not self.options.graphs or len(sized.steps) < 2:
-            return self._launch(sized, addresses, stream)
-        graph = sized.graphs.get(addresses)
+        for part in sized.parts:
+            if part.host:
+                self._look(sized, stream)  # the operation should not see what a wrong index left
+                part.steps[0].run(addresses, stream)
+            else:
+                self._start(part, addresses, stream)
+
+    def _start(self, part: _Part, addresses: tuple[int, ...], stream: int) -> None:
+        """Launch, or replay the launches as a graph."""
+
+        def launch(on: int) -> None:
+            for s in part.steps:
+                s.run(addresses, on)
+
+        if not self.options.graphs or len(part.steps) < 2:
+            return launch(stream)
+        graphs = part.graphs
+        graph = graphs.get(addresses)
         if graph is not None:
-            sized.graphs.move_to_end(addresses)
+            graphs.move_to_end(addresses)
             return self.device.replay(graph, stream)
         # A graph costs more to make than to launch once: it is made when the same addresses come again.
-        if addresses not in sized.graphs:
-            sized.graphs[addresses] = None
-            if len(sized.graphs) > MAX_GRAPHS:
-                sized.graphs.popitem(last=False)
-            return self._launch(sized, addresses, stream)
-        sized.graphs[addresses] = graph = self.device.capture(lambda on: self._launch(sized, addresses, on))
+        if addresses not in graphs:
+            graphs[addresses] = None
+            if len(graphs) > MAX_GRAPHS:
+                graphs.popitem(last=False)
+            return launch(stream)
+        graphs[addresses] = graph = self.device.capture(launch)
         self.device.replay(graph, stream)
-
-    def _launch(self, sized: _Sized, addresses: tuple[int, ...], stream: int) -> None:
-        if self._checks:
-            self.device.clear(Span(addresses[self._errors], ERROR.itemsize * len(sized.steps)), stream)
-        for s in sized.steps:
-            values = [Span(addresses[w[0]] + w[1], w[2]) if type(w) is tuple else w for w in s.words]
-            self.device.launch(s.kernel, s.where, values, stream)
 
     def _look(self, sized: _Sized, stream: int) -> None:
         """Raise for an index that was out of range. This waits for the device."""
         if not self._checks:
             return
-        codes = np.empty(len(sized.steps), ERROR)
+        codes = np.empty(len(self.program.steps), ERROR)
         self.device.download(codes, self._kept["errors"].address, stream)
         self.device.synchronize(stream)
         for k in self._checks:
@@ -241,16 +268,37 @@ class GpuExecutable:
         offsets, total = assign_offsets([(b.first, b.last, n) for b, n in zip(buffers, sizes, strict=True)])
         tensors = sum(resolve(v.type.size, env) * v.type.dtype.itemsize for v in program.memory.of)
         plan = Plan(env, total, dict(zip(buffers, offsets, strict=True)), tensors)
-        steps = []
-        for k, (s, kernel) in enumerate(zip(program.steps, self._kernels, strict=True)):
-            where = dimensions(_launch_of(s), env, self.device.limits(kernel))
-            steps.append(_Ready(kernel, where, [self._word(b, k, plan) for b in s.bindings]))
+        parts = [_Part([])]
+        if self._checks:
+            parts[-1].steps.append(_Ready(self._clear, [(self._errors, 0, ERROR.itemsize * len(program.steps))]))
+        for k, s in enumerate(program.steps):
+            made = self._ready(k, plan)
+            if s.host is not None:
+                parts += [_Part(made, host=True), _Part([])]
+            else:
+                parts[-1].steps += made
         shapes, updated = (
             [shape_of(v.type.shape, env) for v in group] for group in (self._returned, program.destinations)
         )
-        return _Sized(plan, steps, shapes, updated)
+        return _Sized(plan, [p for p in parts if p.steps], shapes, updated)
 
-    def _word(self, bound: Any, step: int, plan: Plan) -> Any:
+    def _ready(self, step: int, plan: Plan) -> list[_Ready]:
+        """A step of the program as what is done for these sizes: once, or as often as it is repeated."""
+        s, kernel = self.program.steps[step], self._kernels[step]
+        action: Action
+        if s.host is not None:
+            action = partial(s.host.run_on, self.device, resolve(s.host.extent, plan.env))
+        else:
+            action = partial(
+                self.device.launch, kernel, dimensions(_launch_of(s), plan.env, self.device.limits(kernel))
+            )
+        turns = 1 if s.repeat is None else s.repeat(plan.env)
+        return [_Ready(action, [self._word(b, step, plan, turn) for b in s.bindings]) for turn in range(turns)]
+
+    def _clear(self, values: list[Any], stream: int) -> None:
+        self.device.clear(values[0], stream)
+
+    def _word(self, bound: Any, step: int, plan: Plan, turn: int = 0) -> Any:
         if isinstance(bound, Constant):
             array = self._constants[bound]
             return Span(array.memory.address, array.nbytes)
@@ -263,6 +311,8 @@ class GpuExecutable:
             return (self._arena, plan.offsets[buffer], nbytes) if outside is None else (self._slots[outside], 0, nbytes)
         if isinstance(bound, ErrorWord):
             return self._errors, ERROR.itemsize * step, ERROR.itemsize
+        if isinstance(bound, Turn):
+            return turn
         if isinstance(bound, int | Dim):
             return resolve(bound, plan.env)
         return np.float32(bound) if bound.dtype == np.float16 else bound
@@ -303,8 +353,8 @@ class GpuExecutable:
         """Give back the memory that is kept for the next call."""
         with self._lock, self.device.current():
             self._kept.clear()
-            for sized in self._sized.values():
-                sized.graphs.clear()
+            for part in (p for sized in self._sized.values() for p in sized.parts):
+                part.graphs.clear()
 
     # -- arguments that are not contiguous ----------------------------------------------------------------------------
 

@@ -2,6 +2,9 @@
 
 A NumPy step is a callback that takes the interpreter lock by itself: it lends the function read-only views of the
 step's operands and copies the results in. A step that Numba compiled runs without the lock, like any kernel.
+
+In a program for a GPU the operands are copied to the host and the results back (:meth:`HostCode.run_on`), which waits
+for all that was started before.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import ctypes
 import math
 import threading
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +27,11 @@ from symgraph.runtime.interpreter import run_node
 from symgraph.runtime.sizes import parameter_atoms, shape_of
 from symgraph.types import Atom, Dim, Size, atoms
 
+if TYPE_CHECKING:
+    from symgraph.runtime.arrays import Device
+
 FAILED: Final = 1
+_ALIGNED: Final = 16
 _CALLBACK: Final = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
 
@@ -55,6 +62,26 @@ class HostCode:
             self._keep = _CALLBACK(self._run)
             self.address = ctypes.cast(self._keep, ctypes.c_void_p).value or 0
         return self.address
+
+    def run_on(self, device: Device, extent: int, values: Sequence[Any], stream: int) -> None:
+        """Run the step for operands in the memory of ``device``: copies them here, and the results back.
+
+        ``values`` are what :attr:`bindings` stand for, a :class:`~symgraph.runtime.arrays.Span` for each tensor.
+        Raises what :meth:`fail` returns.
+        """
+        spans = values[: len(self.tensors)]
+        arrays = [np.empty(-(-s.nbytes // _ALIGNED), np.complex128) for s in spans]  # aligned for any dtype
+        count = len(self.node.inputs)
+        for span, array in zip(spans[:count], arrays, strict=False):
+            if span.nbytes:
+                device.download(array.view(np.uint8)[: span.nbytes], span.address, stream)
+        device.synchronize(stream)
+        words = (ctypes.c_int64 * len(values))(*(a.ctypes.data for a in arrays), *values[len(spans) :])
+        if _CALLBACK(self.address)(ctypes.addressof(words), 0, extent):
+            raise self.fail()
+        for span, array in zip(spans[count:], arrays[count:], strict=True):
+            if span.nbytes:
+                device.upload(span.address, array.view(np.uint8)[: span.nbytes], stream)
 
     def _run(self, words: int, low: int, high: int) -> int:
         # No exception may pass through native code: it is kept, and raised by `fail` when the program has ended.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from symgraph.emit.python import CUDA, emit
-from symgraph.errors import HostError, IndexRangeError, SizeError
+from symgraph.errors import IndexRangeError, SizeError
 from symgraph.graph import Apply, Constant, Graph, Variable
 from symgraph.loop.ir import LoopKernel
 from symgraph.loop.lower import INDEX_ERROR, Lowered, lower
@@ -50,7 +50,7 @@ class ProgramStep:
 
     name: str
     step: Step
-    bindings: list[Variable | Size | np.generic | _Raw | _Choice | ErrorWord]
+    bindings: list[Variable | Size | np.generic | _Raw | _Choice | ErrorWord | Turn]
     extent: Size | _Choice
     work: tuple[Size, ...]
     source: str = ""
@@ -59,6 +59,12 @@ class ProgramStep:
     loops: LoopKernel | None = None
     launch: Launch | None = None  # on a GPU
     workspace: tuple[Variable, ...] = ()  # what it stores for later launches of the same step
+    repeat: Callable[[Env], int] | None = None  # how often it is launched, where that depends on sizes
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A word that counts the launches of a step that is repeated: 0, 1, 2, ..."""
 
 
 @dataclass(frozen=True)
@@ -141,11 +147,8 @@ def _launches(step: Step) -> list[ProgramStep]:
     if isinstance(step, LibraryCall):
         name, text, params, bindings, launch = products.product(step)
         return [ProgramStep(name, step, list(bindings), 1, (), text, loops=LoopKernel(params), launch=launch)]
-    if not isinstance(step, Kernel):
-        raise HostError(
-            f"{step.node.op}: target 'cuda' has no steps that run on the processor: compute it before, and give it to "
-            f"the function as an input   {lines(step.nodes)}"
-        )
+    if isinstance(step, HostCall):
+        return [_host(step)]
     lowered = lower(step, flat=True)
     out = []
     for stage in deal_out(lowered, any(r.write for r in step.roots)):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from symgraph.errors import (
     DeviceError,
     DTypeError,
     FormatError,
+    HostError,
     IndexRangeError,
     MissingInputError,
     RankError,
@@ -35,6 +37,7 @@ if simulated():
     from tests.cuda.simulator.fake_driver import FakeDriver
 
 Array = NDArray[Any]
+njit: Any = numba.njit
 
 
 @pytest.fixture
@@ -279,6 +282,77 @@ def test_checked_modes(device: Any) -> None:
         sg.function([x], sg.log(x) * 2, target="cuda", check="nan")(np.array([1.0, -1.0]))
 
 
+# -- host steps --------------------------------------------------------------------------------------------------------
+
+
+@sg.custom_op
+def norms_vjp(x: Array, ct: Array) -> Array:
+    made: Array = x * (ct / np.sqrt(np.sum(x * x, axis=1)))[:, None]
+    return made
+
+
+@sg.custom_op(infer=lambda x: x.without((1,)), vjp=lambda x, out, ct: norms_vjp(x, ct))
+def norms(x: Array) -> Array:
+    """A NumPy function between kernels."""
+    if not np.isfinite(x).all():
+        raise ValueError("not finite")
+    made: Array = np.sqrt(np.sum(x * x, axis=1))
+    return made
+
+
+halved = sg.custom_op(njit(lambda x: x / 2), name="halved", elementwise=True)
+
+
+def test_host_steps_between_launches(device: Any) -> None:
+    x = sg.matrix("x", shape=("n", "m"))
+    y = norms(sg.exp(x)) * 2.0 + sg.sum(x, axis=1)
+    outputs = [y, sg.grad(sg.sum(y * y), x), halved(x + 1.0)]
+    fn, reference = (sg.function([x], outputs, target=target) for target in ("cuda", "numpy"))
+    assert "3 host steps, for cuda" in str(fn.program)
+    for k in range(4):  # launched, captured, replayed
+        for a, b in zip(fn(A + k), reference(A + k), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12)
+    there = sg.to_device(A)
+    for a, b in zip(fn(there), reference(A), strict=True):
+        assert isinstance(a, DeviceArray)
+        np.testing.assert_allclose(a.numpy(), b, rtol=1e-12)
+    assert [p.host for p in parts(fn)].count(True) == 3
+    assert captured(fn) > 0
+    empty = np.empty((0, 4))
+    for a, b in zip(fn(empty), reference(empty), strict=True):
+        assert a.shape == b.shape
+
+
+def test_a_host_step_that_fails(device: Any) -> None:
+    w = sg.shared(np.ones(6), name="w")
+    x = sg.matrix("x", shape=("n", "m"))
+    fn = sg.function([x], norms(x * 2.0), updates={w: w + 1.0}, target="cuda")
+    for _ in range(3):
+        with pytest.raises(HostError, match=r"norms: ValueError: not finite.*test_runtime\.py"):
+            fn(np.full((6, 8), np.nan))
+    np.testing.assert_array_equal(w.get_value(), np.ones(6))
+    fn(A)
+    np.testing.assert_array_equal(w.get_value(), np.full(6, 2.0))
+
+
+def test_a_host_step_does_not_see_what_a_wrong_index_left(device: Any) -> None:
+    x = sg.matrix("x", shape=("n", "m"))
+    i = sg.vector("i", dtype="int64", shape="k")
+    seen: list[Array] = []
+
+    @sg.custom_op
+    def look(x: Array) -> Array:
+        seen.append(x.copy())
+        return x.copy()
+
+    fn = sg.function([x, i], look(sg.take(x, i, axis=0)) * 2.0, target="cuda")
+    np.testing.assert_array_equal(fn(A, [1, 2]), A[[1, 2]] * 2.0)
+    for _ in range(3):
+        with pytest.raises(IndexRangeError, match="gather: an index is out of range"):
+            fn(A, [1, 99])
+    assert len(seen) == 1
+
+
 # -- graphs and streams ------------------------------------------------------------------------------------------------
 
 
@@ -287,8 +361,12 @@ def two_steps(**options: Any) -> sg.Function:
     return sg.function([x], [sg.sum(x * x), x * 2.0], target="cuda", **options)
 
 
+def parts(fn: sg.Function) -> list[Any]:
+    return [p for sized in fn._executable._sized.values() for p in sized.parts]
+
+
 def captured(fn: sg.Function) -> int:
-    return sum(g is not None for sized in fn._executable._sized.values() for g in sized.graphs.values())
+    return sum(g is not None for p in parts(fn) for g in p.graphs.values())
 
 
 def test_calls_are_captured_once_and_replayed(device: Any) -> None:
@@ -315,7 +393,7 @@ def test_a_graph_belongs_to_its_addresses(device: Any) -> None:
     for k in range(12):
         x = np.arange(4.0) * k
         kept.append((x, fn(x)))  # results are kept: each call has new places
-    assert len(next(iter(fn._executable._sized.values())).graphs) <= 8
+    assert len(parts(fn)[0].graphs) <= 8
     for x, (total, twice) in kept:
         assert float(total) == np.sum(x * x)
         np.testing.assert_array_equal(np.asarray(twice), x * 2)
