@@ -13,7 +13,6 @@ from typing import Any
 from unittest.mock import patch
 
 import symgraph as sg
-from symgraph.errors import HostError
 from symgraph.op import OPS
 from symgraph.ops.elementwise import Elementwise
 from symgraph.runtime.lowered import LoweredKernel, Lowering
@@ -30,7 +29,6 @@ class Found:
 
     kernels: dict[str, LoweredKernel] = field(default_factory=dict)
     families: dict[str, str] = field(default_factory=dict)
-    host: dict[str, str] = field(default_factory=dict)  # what has steps on the processor, and so no kernels here
 
     def add(self, family: str, made: Lowering) -> None:
         for k in made.kernels:
@@ -62,11 +60,7 @@ def registry(names: Sequence[str] | None = None) -> Found:
         for some in work:
             if not some:
                 continue
-            try:
-                made = sg.lower([v for c in some for v in c.inputs], [v for c in some for v in c.outputs], "cuda")
-            except HostError as error:
-                found.host[name] = str(error)
-                continue
+            made = sg.lower([v for c in some for v in c.inputs], [v for c in some for v in c.outputs], "cuda")
             found.add(family(name), made)
     return found
 

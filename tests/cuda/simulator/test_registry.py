@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from symgraph.testing import samples_of
-from tests.backend.table import NAMES as ALL
-from tests.backend.table import cases, compare, compare_symbolic, gradients
-
-NAMES = [name for name in ALL if not any(s.op.host for s in samples_of(name))]
-"""All but what runs on the processor, which the target refuses."""
+from tests.backend.table import NAMES, cases, compare, compare_symbolic, gradients
 
 
 @pytest.mark.parametrize("name", NAMES)
