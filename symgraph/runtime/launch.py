@@ -49,6 +49,7 @@ def dimensions(launch: Launch, env: Mapping[Atom, int], limits: Limits) -> Dimen
     if launch.kind == "one":
         return Dimensions((1, 1), (1, 1))
     rows, lanes = max(1, resolve(launch.groups, env)), max(1, resolve(launch.lanes, env))
+    few = _power(rows)  # one row is one group: there is no loop then that would leave others out
     if launch.width:
         return Dimensions((min(limits.blocks, rows), 1), (launch.width, 1))
     if launch.kind == "grid":
@@ -58,10 +59,10 @@ def dimensions(launch: Launch, env: Mapping[Atom, int], limits: Limits) -> Dimen
         width = min(WARP, limits.threads, _power(lanes))
         if lanes > WARP_ROW or (limits.alone and lanes > WARP):
             width = min(limits.threads, _power(-(-lanes // LANE_WORK)))
-        high = 1 if limits.alone or width >= WARP * 2 else max(1, limits.threads // width)
+        high = 1 if limits.alone or width >= WARP * 2 else max(1, min(limits.threads // width, few))
         return Dimensions((min(limits.blocks, -(-rows // high)), 1), (width, high))
     width = min(limits.threads, _power(lanes))
-    high = max(1, limits.threads // width)
+    high = max(1, min(limits.threads // width, few))
     across = min(limits.blocks, -(-rows // high))
     along = min(max(1, limits.blocks // across), -(-lanes // width), GRID_Y)
     return Dimensions((across, along), (width, high))

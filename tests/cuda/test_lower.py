@@ -110,6 +110,8 @@ def test_dimensions(rows: int, lanes: int, cooperates: bool, limits: Limits) -> 
     if cooperates:
         assert made.grid[1] == 1  # the lanes of a group are in one block
         assert high == 1 or (width <= 32 and not limits.alone)
+    if rows == 1:
+        assert made.grid[0] * high == 1  # its kernel has no loop over rows: a second group would do the row again
 
 
 def test_empty_launches_have_a_block() -> None:
