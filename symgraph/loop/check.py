@@ -90,7 +90,6 @@ class _Site:
     path: tuple[int, ...]
     writes: bool
     width: int
-    phase: int
     text: str
     atomic: bool = False
     alike: bool = False  # whoever stores, stores the same
@@ -132,7 +131,7 @@ class _Checker:
         self.gpu = any(isinstance(s, For) and s.kind in ("grid", "group", "lane") for s in ir.walk(kernel.body))
         self.varies: set[str] = set()  # names that differ between the lanes of a group
         self.declared: dict[str, int] = {}
-        self.phase = 0
+        self.barriers: list[tuple[int, ...]] = []  # their paths
         for p, b in zip(kernel.params, bindings, strict=True):
             if p.kind == "buffer":
                 self.sizes[p.name] = bound(b.type.size, known) if isinstance(b, Variable) else 1
@@ -176,7 +175,7 @@ class _Checker:
             elif isinstance(s, Alloc):
                 self.sizes[s.name] = s.size
             elif isinstance(s, Barrier | Combine):
-                self.meets(s, scope)
+                self.meets(s, scope, here)
 
     def inside(self, scope: Scope) -> bool:
         """Whether lanes have work of their own here."""
@@ -218,22 +217,23 @@ class _Checker:
             stack.extend(e.args)
         return False
 
-    def meets(self, s: Barrier | Combine, scope: Scope) -> None:
+    def meets(self, s: Barrier | Combine, scope: Scope, path: tuple[int, ...]) -> None:
         what = f"combine {s.name}" if isinstance(s, Combine) else "barrier"
         if any(kind in ("lane", "grid") for kind, _ in scope.loops) or scope.alone:
             self.report("barrier", f"{what} where not all lanes of the group come")
         if isinstance(s, Combine):
             self.varies.discard(s.name)
-        self.phase += 1
+        else:
+            self.barriers.append(path)  # lanes that combine exchange registers, and order no memory
 
     def branch(self, s: If, scope: Scope, path: tuple[int, ...]) -> None:
-        lane = s.condition.fn == "equal" and s.condition.args[0].fn == "lane"
+        first = ir.expression(s.condition) == "equal(lane(), 0)"
         varies = self.differs(s.condition) and not self.inside(scope)
         for number, (body, truth) in enumerate(((s.then, True), (s.otherwise, False))):
             inner = narrowed(scope, facts=self.integers.holds(s.condition, truth), same=(s.condition,) if truth else ())
             if varies:
                 inner = narrowed(inner, alone=True)
-            if varies and not lane and any(isinstance(t, Store | For) for t in ir.walk(list(body))):
+            if varies and not (first and truth) and any(isinstance(t, Store | For) for t in ir.walk(list(body))):
                 self.report("race", f"a branch on {ir.expression(s.condition)}, which differs between lanes, stores")
             self.block(body, inner, (*path, number))
 
@@ -250,7 +250,9 @@ class _Checker:
         if start is not None and any(self.integers.proves(start - stop, scope) for stop in stops):
             return  # it has no iterations
         lower = (start,) if start is not None else ()
-        positive = {a for stop in stops for a in factors(stop)} if start == 0 else set()
+        positive: set[Atom] = set()
+        if start is not None and self.integers.proves(start, scope):
+            positive = {a for stop in stops for a in self.integers.positive(stop)}
         if s.kind in ("lane", "grid", "vector", "parallel", "group"):
             self.varies |= {s.index} if s.kind in ("lane", "grid") and self.gpu else set()
         inner = Scope(
@@ -346,7 +348,7 @@ class _Checker:
             if not self.integers.proves(size - width - place, scope):
                 self.report("bounds", f"{text} beyond {size}")
         if buffer != "error":
-            self.sites.append(_Site(buffer, place, scope, path, writes, width, self.phase, text, atomic, alike))
+            self.sites.append(_Site(buffer, place, scope, path, writes, width, text, atomic, alike))
 
     # -- races --------------------------------------------------------------------------------------------------------
 
@@ -419,7 +421,7 @@ class _Checker:
         rows = not own or (self.in_rows(a, own) and self.in_rows(b, own))
         if not self.gpu and rows:
             return  # one after the other
-        apart = a.phase != b.phase and not any(kind == "serial" for kind, _ in a.scope.loops[:common])
+        apart = self.parted(a, b) and not any(kind == "serial" for kind, _ in a.scope.loops[:common])
         serial = all(kind == "serial" for kind, _ in (*a.scope.loops[common:], *b.scope.loops[common:]))
         if rows and (apart or (serial and a.scope.alone and b.scope.alone)):
             return
@@ -428,6 +430,16 @@ class _Checker:
         if self.separate(a, b, common) and rows:
             return
         self.report("race", f"{a.text} and {b.text}")
+
+    def parted(self, a: _Site, b: _Site) -> bool:
+        """Whether each way from one to the other goes by a barrier: one that is in no branch or loop of its own."""
+        for *block, k in self.barriers:
+            depth = len(block)
+            if list(a.path[:depth]) == block == list(b.path[:depth]):
+                first, last = sorted((a.path[depth], b.path[depth]))
+                if first < k < last:
+                    return True
+        return False
 
     def in_rows(self, site: _Site, own: Sequence[Atom]) -> bool:
         """Whether what an iteration of the common loops touches is touched by no other one."""

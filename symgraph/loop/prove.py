@@ -104,16 +104,36 @@ class Integers:
             self.defined[at] = (fn, (a, b))
             other.setdefault(at, ())
             return out
-        # Quotients and remainders by sizes: a = q b + r with 0 <= r < b.
         if isinstance(a, int) and isinstance(b, int) and b:
             return a // b if fn == "floor_divide" else a % b
-        q = self.made.setdefault(("quotient", a, b), fresh())
-        r = a - q * b
-        at = atom_of(q)
-        if at not in self.defined:
-            self.defined[at] = ("quotient", (a, b))
-            self.facts += [r, b - 1 - r]
-        return q if fn == "floor_divide" else r
+        q = self.quotient(a, b)
+        return q if fn == "floor_divide" else a - q * b
+
+    def quotient(self, a: Size, b: Size) -> Size:
+        """``a // b``, where ``a = q b + r`` with ``0 <= r < b`` if ``b`` is at least 1."""
+        if b == 1:
+            return a
+        key = ("quotient", a, b)
+        if key in self.made:
+            return self.made[key]
+        if not self.divides(b):
+            return self.made.setdefault(key, fresh())
+        what, parts = self.defined.get(a.atom, ("", ())) if isinstance(a, Dim) and a.atom is not None else ("", ())
+        if what == "quotient":
+            q = self.quotient(parts[0], parts[1] * b)  # (x // y) // b
+        else:
+            q = fresh()
+            self.defined[atom_of(q)] = ("quotient", (a, b))
+        self.made[key] = q
+        self.facts += [a - q * b, b - 1 - (a - q * b)]
+        return q
+
+    def divides(self, b: Size) -> bool:
+        """Whether ``b`` is at least 1, if no size that something is divided by is 0."""
+        if isinstance(b, int):
+            return b > 0
+        least = [(a, self.lower.get(a, ())) for a in atoms(b) if a in _made]
+        return all(c > 0 for _, c in b.terms) and all(any(low == 1 for low in lows) for _, lows in least)
 
     def bounded(self, key: Any, e: Expr, branches: Sequence[Size]) -> Size:
         """One of two values: by cases."""
@@ -153,6 +173,25 @@ class Integers:
             return [p for a in e.args for p in self.least(a)]
         found = self.value(e)
         return [found] if found is not None else []
+
+    def positive(self, p: Size) -> set[Atom]:
+        """Sizes that are at least 1 where ``p`` is."""
+        if not isinstance(p, Dim) or len(p.terms) != 1 or p.terms[0][1] < 0:
+            return set()
+        if sum(a in _made for a in p.terms[0][0]) > 1:
+            return set()  # two that are negative make a positive product
+        found: set[Atom] = set()
+        for a in p.terms[0][0]:
+            what, parts = self.defined.get(a, ("", ()))
+            if a not in _made:
+                found.add(a)
+            elif what == "quotient":
+                found |= self.positive(parts[0])  # it is not below the divisor
+            elif what == "minimum":
+                found |= self.positive(parts[0]) | self.positive(parts[1])
+            elif what == "where" and 0 in parts:
+                found |= self.positive(next((q for q in parts if q != 0), 0))
+        return found
 
     def proves(self, goal: Size, scope: Scope) -> bool:
         """Whether ``goal`` is at least 0 wherever ``scope`` is."""
