@@ -39,6 +39,9 @@ log_two: Any = None
 cast: Any = None
 signed: Any = None
 narrow: Any = None
+raw: Any = None
+top: Any = None
+high: Any = None
 
 # -- floating point ----------------------------------------------------------------------------------------------------
 
@@ -142,6 +145,16 @@ def uint64_of(x):  # type: ignore[no-untyped-def]
     """A float as uint64: signed conversions only, so that -1.0 wraps around as in NumPy."""
     limit = cast(9223372036854775808.0)
     return narrow(signed(x)) if x < limit else narrow(signed(x - limit)) ^ narrow(9223372036854775808)
+
+
+def ordinal(x):  # type: ignore[no-untyped-def]
+    """An unsigned number in the order that sorting has: -0.0 is 0.0, and nan, of whatever sign, is last."""
+    if x != x:
+        return top
+    if x == zero:
+        return high
+    word = cast(raw(x))
+    return cast(~word) if word >= high else cast(word | high)
 
 
 # -- integers ----------------------------------------------------------------------------------------------------------
@@ -249,6 +262,16 @@ def right_shift_uint(a, b):  # type: ignore[no-untyped-def]
     return cast(a >> b) if b < bits else zero
 
 
+def ordinal_int(x):  # type: ignore[no-untyped-def]
+    """An unsigned number in the same order."""
+    return cast(cast(x) ^ high)
+
+
+def ordinal_uint(x):  # type: ignore[no-untyped-def]
+    """The number itself, as wide as those of other dtypes."""
+    return cast(x)
+
+
 def itself(x):  # type: ignore[no-untyped-def]
     """x"""
     return x
@@ -329,6 +352,24 @@ def _caster(dtype: str) -> Any:
     return TYPES[dtype]
 
 
+def _ordinal(dtype: str) -> Any:
+    """``ordinal_<dtype>``: to 32 bits, or to 64 from dtypes of 64."""
+    kind = np.dtype(dtype)
+    to = "uint64" if kind.itemsize == 8 else "uint32"
+    value: Any = np.dtype(to).type
+    largest = np.iinfo(to).max
+    names = {"cast": _caster(to), "top": value(largest), "high": value(largest // 2 + 1), "zero": kind.type(0)}
+    if kind.kind != "f":
+        return device(ordinal_int if kind.kind == "i" else ordinal_uint, to, names)
+    if SIMULATED:
+        raw: Any = lambda x: kind.type(x).view(to)  # noqa: E731
+    else:
+        from numba.cuda import libdevice
+
+        raw = libdevice.double_as_longlong if kind.itemsize == 8 else libdevice.float_as_int
+    return device(ordinal, to, {**names, "raw": raw})
+
+
 def _floats(dtype: str) -> dict[str, Any]:
     value = np.dtype(dtype).type
     found = _leaves(dtype)
@@ -341,6 +382,7 @@ def _floats(dtype: str) -> dict[str, Any]:
     table |= {f"{f.__name__}_{dtype}": device(f, dtype, names) for f in (*_WRITTEN, add, multiply)}
     table |= {f"{f.__name__}_{dtype}": device(f, "bool", names) for f in _PREDICATES}
     table[f"uint64_of_{dtype}"] = device(uint64_of, "uint64", names)
+    table[f"ordinal_{dtype}"] = _ordinal(dtype)
     return table
 
 
@@ -357,7 +399,7 @@ def _integers(dtype: str) -> dict[str, Any]:
         "multiply": multiply,
     }
     table = {f"{name}_{dtype}": device(f, dtype, names) for name, f in found.items()}
-    return table | _finite(dtype)
+    return table | _finite(dtype) | {f"ordinal_{dtype}": _ordinal(dtype)}
 
 
 def _finite(dtype: str) -> dict[str, Any]:
