@@ -22,6 +22,7 @@ from symgraph.runtime.arrays import Span
 from symgraph.runtime.dlpack import CPU
 from symgraph.runtime.launch import Dimensions, Limits
 
+Work = Callable[[], object]
 LIMITS = Limits(threads=4, blocks=2, alone=True)
 """Few threads, and more than one of each kind."""
 ALIGNMENT = 256
@@ -68,7 +69,7 @@ class SimulatedDevice:
 
     def __init__(self) -> None:
         self.blocks: dict[int, NDArray[Any]] = {}
-        self._recorded: list[tuple[Any, ...]] | None = None
+        self._recorded: list[Work] | None = None
 
     def allocate(self, nbytes: int, stream: int) -> int:
         """Memory of the host."""
@@ -91,10 +92,14 @@ class SimulatedDevice:
 
     def clear(self, span: Span, stream: int) -> None:
         """Zeros, or a note of them."""
+        self.start(lambda: ctypes.memset(span.address, 0, span.nbytes))
+
+    def start(self, work: Work) -> None:
+        """Do it, or note it."""
         if self._recorded is not None:
-            self._recorded.append((span,))
+            self._recorded.append(work)
         else:
-            ctypes.memset(span.address, 0, span.nbytes)
+            work()
 
     def load(self, source: str, name: str, params: tuple[Param, ...]) -> _Kernel:
         """The source; there is nothing to compile."""
@@ -106,18 +111,20 @@ class SimulatedDevice:
 
     def launch(self, kernel: _Kernel, where: Dimensions, values: list[Any], stream: int) -> None:
         """Run a kernel to its end, or note it."""
-        if self._recorded is not None:
-            self._recorded.append((kernel, where, values))
-            return
-        args = [
-            _elements(kernel, p, v) if isinstance(v, Span) else v for p, v in zip(kernel.params, values, strict=True)
-        ]
-        with _quick_switches():
-            simulate(kernel.source, kernel.name, where.grid, where.block, args)
 
-    def capture(self, record: Callable[[int], None]) -> list[tuple[Any, ...]]:
+        def run() -> None:
+            args = [
+                _elements(kernel, p, v) if isinstance(v, Span) else v
+                for p, v in zip(kernel.params, values, strict=True)
+            ]
+            with _quick_switches():
+                simulate(kernel.source, kernel.name, where.grid, where.block, args)
+
+        self.start(run)
+
+    def capture(self, record: Callable[[int], None]) -> list[Work]:
         """What is noted."""
-        made: list[tuple[Any, ...]] = []
+        made: list[Work] = []
         self._recorded = made
         try:
             record(0)
@@ -125,13 +132,10 @@ class SimulatedDevice:
             self._recorded = None
         return made
 
-    def replay(self, graph: list[tuple[Any, ...]], stream: int) -> None:
+    def replay(self, graph: list[Work], stream: int) -> None:
         """Do what was noted."""
         for work in graph:
-            if len(work) == 1:
-                self.clear(work[0], stream)
-            else:
-                self.launch(work[0], work[1], work[2], stream)
+            work()
 
     def synchronize(self, stream: int | None) -> None:
         """All is done."""
