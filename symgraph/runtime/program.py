@@ -25,7 +25,7 @@ from symgraph.passes.fuse import MAX_WEIGHT, Kernel, Step, fuse
 from symgraph.passes.library import HostCall, LibraryCall
 from symgraph.passes.memory import Buffer, MemoryPlan, assign_offsets, plan_memory
 from symgraph.passes.schedule import schedule
-from symgraph.runtime import products
+from symgraph.runtime import products, sorts
 from symgraph.runtime.checks import SizeCheck, lines
 from symgraph.runtime.host import HostCode
 from symgraph.runtime.sizes import Env, bind_sizes, resolve, settle
@@ -148,7 +148,7 @@ def _launches(step: Step) -> list[ProgramStep]:
         name, text, params, bindings, launch = products.product(step)
         return [ProgramStep(name, step, list(bindings), 1, (), text, loops=LoopKernel(params), launch=launch)]
     if isinstance(step, HostCall):
-        return [_host(step)]
+        return _sort(step) if sorts.accepts(step) else [_host(step)]
     lowered = lower(step, flat=True)
     out = []
     for stage in deal_out(lowered, any(r.write for r in step.roots)):
@@ -180,6 +180,14 @@ def _host(call: HostCall) -> ProgramStep:
     op = call.node.op
     work = tuple(v.type.size for v in code.tensors) if op.host == "numba" else ()
     return ProgramStep(f"{op.host}_{op.name}", call, list(code.bindings), code.extent, work, host=code)
+
+
+def _sort(call: HostCall) -> list[ProgramStep]:
+    return [
+        ProgramStep(s.name, call, s.bindings, 1, (), s.text, loops=s.loops, launch=s.launch, workspace=s.workspace,
+                    repeat=s.repeat)
+        for s in sorts.launches(call, Turn())
+    ]  # fmt: skip
 
 
 def _kernel(kernel: Kernel) -> ProgramStep:
