@@ -22,7 +22,7 @@ define outdated
 $(if $(filter-out x$(WANTED),x$(shell cat $(1)/interpreter 2>/dev/null)),always)
 endef
 
-.PHONY: help demo test test-cudasim test-gpu cuda-table test-browser test-jax check format golden lowest bench bench-gpu notebooks check-notebooks screenshots docs build clean always
+.PHONY: help demo test test-cudasim test-gpu cuda-table check-cuda test-browser test-jax check format golden lowest bench bench-gpu notebooks check-notebooks screenshots docs build clean always
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -45,6 +45,9 @@ test-gpu: $(VENV)/test ## Run the table of operations, random programs and the r
 
 cuda-table: $(VENV)/test ## Compile every kernel for every compute capability, without a GPU, and write docs/cuda.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.cuda_page
+
+check-cuda: $(VENV)/test ## Compile every kernel for every compute capability, without a GPU: none may spill registers
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.cuda_page --check
 
 test-browser: $(VENV)/browser ## Drive the viewer and JupyterLab in Chromium; screenshots go to build/screenshots
 	@.ci/chromium

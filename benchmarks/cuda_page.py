@@ -1,14 +1,16 @@
 """docs/cuda.md: how kernels for GPUs are made and what they need, from the compiler as it is.
 
-    python -m benchmarks.cuda_page        compiles every kernel for every compute capability, and writes the page
+    python -m benchmarks.cuda_page            compiles every kernel for every compute capability, and writes the page
+    python -m benchmarks.cuda_page --check    the same, but writes nothing, and fails where a kernel is refused or spills
 
-Needs no GPU; some minutes on two cores. ``make cuda-table``
+Needs no GPU; some minutes on two cores. ``make cuda-table``, ``make check-cuda``
 """
 
 from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -152,11 +154,13 @@ sines and cosines. {spills}
 
 def page(of: Sequence[Row], found: Found, got: Mapping[CC, Mapping[str, Resources]]) -> str:
     """The page as Markdown."""
-    spilling = sorted({row.what for row in of for k in row.made.kernels if any(got[cc][k.name].spills for cc in CCS)})
+    rows_that_spill = sorted(
+        {row.what for row in of for k in row.made.kernels if any(got[cc][k.name].spills for cc in CCS)}
+    )
     none = not any(got[cc][k].spills for cc in CCS for k in found.kernels)
     spills = "None of them spills registers." if none else "Some spill registers, which none should."
-    if spilling:
-        spills += f" Of the benchmarks' kernels those of {', '.join(spilling)} do, which fuse too much into one."
+    if rows_that_spill:
+        spills += f" Of the benchmarks' kernels those of {', '.join(rows_that_spill)} do, which fuse too much into one."
     registry_text = REGISTRY.format(count=len(found.kernels), names=NAMES, spills=spills)
     tables = (kernel_table(of, got), registry_text, family_table(found, got))
     return "".join((HEAD, way(), ROWS, *tables, "\n", PROVED, MODEL, model_table(of)))
@@ -167,6 +171,25 @@ def write(text: str) -> None:
     PAGE.write_text(text)
 
 
-if __name__ == "__main__":
+def spilling(got: Mapping[CC, Mapping[str, Resources]]) -> list[str]:
+    """Kernels that move values between registers and memory for want of registers, in words."""
+    return [
+        f"{name} for {cc[0]}.{cc[1]}: {r.spills} bytes" for cc, of in got.items() for name, r in of.items() if r.spills
+    ]
+
+
+def main(check: bool) -> int:
+    """Write the page, or say whether every kernel assembles and none spills. Returns an exit status."""
     of, found = rows(), registry()
-    write(page(of, found, survey(of, found)))
+    got = survey(of, found)
+    if not check:
+        write(page(of, found, got))
+        return 0
+    bad = spilling(got)
+    count = len(got[CCS[0]])
+    print(f"{count:,} kernels, assembled for {NAMES}: {len(bad) or 'none'} spill{'s' * (not bad)}", *bad, sep="\n  ")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv[1:]))

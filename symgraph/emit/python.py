@@ -84,13 +84,15 @@ def _words(name: str, params: Sequence[ir.Param]) -> list[str]:
     return lines
 
 
+def typed(p: ir.Param) -> str:
+    """A parameter of a GPU's kernel: a pointer to elements, or a scalar."""
+    kind = f"pointer_{p.dtype.name}" if p.kind == "buffer" else "float32" if p.dtype == "float16" else p.dtype.name
+    return f"{p.name}: {kind}"
+
+
 def _typed(name: str, params: Sequence[ir.Param]) -> list[str]:
     """Parameters are typed: pointers to elements, and scalars."""
-
-    def kind(p: ir.Param) -> str:
-        return f"pointer_{p.dtype.name}" if p.kind == "buffer" else "float32" if p.dtype == "float16" else p.dtype.name
-
-    return [f"def {name}({', '.join(f'{p.name}: {kind(p)}' for p in params)}):"]
+    return [f"def {name}({', '.join(map(typed, params))}):"]
 
 
 def _strided(first: str, step: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -250,6 +252,13 @@ class _Printer:
 
 def _zero(e: Expr) -> str:
     return f"{'float32' if e.dtype.name == 'float16' else e.dtype.name}(0)"
+
+
+def statements(body: Sequence[ir.Statement], target: Target) -> list[str]:
+    """Statements alone, a line each or more: part of a kernel that is text."""
+    lines: list[str] = []
+    _Printer(target).block(list(body), 0, lines)
+    return lines
 
 
 def emit(kernel: ir.LoopKernel, target: Target = CPU) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -63,13 +64,33 @@ def _whole(call: HostCall) -> Traffic:
 
 def _product(call: LibraryCall) -> Traffic:
     out = Traffic()
-    whole = [View(v, 0, v.type.shape, row_major(v.type.shape)) for v in (*call.writes, *call.reads)]
-    n = len(call.writes)
-    for view in whole[:n]:
+    sums = [call.node.inputs[0]] if call.accumulates else []
+    there, result = (
+        [View(v, 0, v.type.shape, row_major(v.type.shape)) for v in vs] for vs in (sums, [call.product])
+    )  # fmt: skip
+    for view in result if call.keeps else []:
         _view(out.writes, view, call.node)
-    for view in (call.matrices.a, call.matrices.b, *(whole[n : n + 1] if call.accumulates else ())):
+    for view in (call.matrices.a, call.matrices.b, *there):
         _view(out.reads, view, call.node)
+    if call.epilogue is not None:
+        after = _Walk(call.epilogue).run()
+        out.writes |= after.writes
+        for v, accesses in after.reads.items():
+            if v is call.product:
+                continue  # it is in a register
+            if v in out.reads:
+                out.reads[v].reaches += [_flat(r, accesses.shape) for r in accesses.reaches]
+            else:
+                out.reads[v] = accesses
     return out
+
+
+def _flat(reach: Reach, shape: Sequence[Size]) -> Reach:
+    """The same elements, by how far they are from the first."""
+    at: Size = 0
+    for i, n in zip(reach.index, shape, strict=True):
+        at = at * n + i
+    return Reach((at,), reach.box, reach.exact)
 
 
 def _view(table: dict[Variable, Accesses], view: View, node: Apply) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from itertools import product as choices
+from typing import TYPE_CHECKING
 
 from symgraph import index as ix
 from symgraph.graph import Apply, Constant, Variable
@@ -17,6 +18,9 @@ from symgraph.op import Op
 from symgraph.ops.contract import Contract
 from symgraph.ops.shape import reshape_groups
 from symgraph.types import Shape, Size, TensorType, product
+
+if TYPE_CHECKING:
+    from symgraph.passes.fuse import Kernel
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,10 @@ class View:
 
 @dataclass(frozen=True)
 class Matrices:
-    """A batched matrix product on row-major matrices: C[m, n] (+)= op(A)[m, k] op(B)[k, n]."""
+    """A batched matrix product on row-major matrices: C[m, n] (+)= op(A)[m, k] op(B)[k, n].
+
+    ``axes`` are those of the result that are its rows, its columns, and each axis of the batch, some of size 1 left out.
+    """
 
     m: Size
     n: Size
@@ -64,32 +71,46 @@ class Matrices:
     ldb: Size
     ldc: Size
     batch: tuple[tuple[Size, Size, Size, Size], ...]  # (count, stride in A, in B, in C), outer first; at most two
+    axes: tuple[tuple[int, ...], ...]
 
 
 @dataclass(eq=False)
 class LibraryCall:
-    """A step that a library computes: a matrix product."""
+    """A step that a library computes: a matrix product.
+
+    Attributes:
+        epilogue: what is computed from each element of the product where it is made (:mod:`symgraph.passes.epilogue`).
+        keeps: whether the product itself is stored.
+    """
 
     node: Apply
     matrices: Matrices
     position: int = 0
+    epilogue: Kernel | None = None
+    keeps: bool = True
 
     @property
     def accumulates(self) -> bool:
         return isinstance(self.node.op, ContractAdd)
 
     @property
+    def product(self) -> Variable:
+        return self.node.outputs[0]
+
+    @property
     def reads(self) -> list[Variable]:
         first = [self.node.inputs[0]] if self.accumulates else []
-        return [*first, self.matrices.a.base, self.matrices.b.base]
+        own = {self.product, *self.writes}
+        after = [v for v in self.epilogue.inputs if v not in own] if self.epilogue is not None else []
+        return [*first, self.matrices.a.base, self.matrices.b.base, *after]
 
     @property
     def writes(self) -> list[Variable]:
-        return list(self.node.outputs)
+        return [*([self.product] if self.keeps else []), *(self.epilogue.outputs if self.epilogue is not None else [])]
 
     @property
     def nodes(self) -> list[Apply]:
-        return [self.node]
+        return [*(self.epilogue.nodes if self.epilogue is not None else []), self.node]
 
 
 @dataclass(eq=False)
@@ -217,25 +238,32 @@ def matrices(op: Contract, a: View, b: View) -> Matrices | None:
         # A vector of results is one row: C[1, n] = b[1, k] A'[k, n].
         return matrices(Contract(op.rhs, op.lhs, op.out), b, a)
     extra: list[int] = []
+    place = op.out.index
     k, ka, kb = _collapse(inner, sizes, sa, sb)
     if k is None:
         return None
     m, ma, mc = _collapse(rows, sizes, sa, sc)
     if m is None:
         extra += rows[:-1]
-        m, ma, mc = sizes[rows[-1]], sa[rows[-1]], sc[rows[-1]]
+        rows = rows[-1:]
+        m, ma, mc = sizes[rows[0]], sa[rows[0]], sc[rows[0]]
     n, nb, nc = _collapse(columns, sizes, sb, sc)
     if n is None:
         extra += columns[:-1]
-        n, nb, nc = sizes[columns[-1]], sb[columns[-1]], sc[columns[-1]]
+        columns = columns[-1:]
+        n, nb, nc = sizes[columns[0]], sb[columns[0]], sc[columns[0]]
     if columns and nc != 1 and n != 1:
         return None
     batch: list[tuple[Size, Size, Size, Size]] = []
-    for x in sorted((*shared, *extra), key=op.out.index):
+    axes = [tuple(map(place, rows)), tuple(map(place, columns))]
+    for x in sorted((*shared, *extra), key=place):
         entry = (sizes[x], sa.get(x, 0), sb.get(x, 0), sc[x])
+        along: tuple[int, ...] = (place(x),)
         if batch and all(batch[-1][j] == entry[j] * entry[0] for j in (1, 2, 3)):
             entry = (batch.pop()[0] * entry[0], *entry[1:])
+            along = (*axes.pop(), *along)
         batch.append(entry)
+        axes.append(along)
     if len(batch) > 2:
         return None
     left = _stored(m, k, ma, ka)
@@ -243,7 +271,7 @@ def matrices(op: Contract, a: View, b: View) -> Matrices | None:
     if left is None or right is None:
         return None
     ldc = mc if rows else n
-    return Matrices(m, n, k, a, b, left[0], right[0], left[1], right[1], ldc, tuple(batch))
+    return Matrices(m, n, k, a, b, left[0], right[0], left[1], right[1], ldc, tuple(batch), tuple(axes))
 
 
 def _last_stride(labels: Sequence[int], sizes: Mapping[int, Size], strides: Strides) -> Size:

@@ -72,7 +72,7 @@ def plan_memory(steps: Sequence[Step], outputs: Collection[Variable], given: Col
                     plan.of[v] = b
                     break
             else:
-                if isinstance(step, LibraryCall) and step.accumulates:
+                if isinstance(step, LibraryCall) and step.accumulates and v is step.product:
                     raise CheckError(f"{step.node}: the buffer that it adds into is still in use")
                 plan.of[v] = b = Buffer([v], k, last[v], v in outside)
                 plan.buffers.append(b)
@@ -92,7 +92,12 @@ def _replaceable(step: Step) -> Callable[[Variable], list[Variable]]:
     if isinstance(step, LibraryCall):
         c, operands = step.node.inputs[0], {step.matrices.a.base, step.matrices.b.base}
         own_sum = [c] if step.accumulates and c not in operands else []
-        return lambda out: own_sum
+        if step.epilogue is None:
+            return lambda out: own_sum
+        loaded = _replaceable(step.epilogue)
+        kept = {step.product, *operands}  # operands are read by other tiles, at any time
+        added = own_sum if not step.keeps else []
+        return lambda out: own_sum if out is step.product else [*added, *(u for u in loaded(out) if u not in kept)]
     if isinstance(step, HostCall):
         return lambda out: []
     first, own = step.roots[0], set(step.outputs)

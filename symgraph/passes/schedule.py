@@ -14,6 +14,7 @@ from typing import Final
 from symgraph.graph import Variable
 from symgraph.ops.checkpoint import After
 from symgraph.passes.fuse import Kernel, Step, moves_only
+from symgraph.passes.library import LibraryCall
 from symgraph.types import Atom, Size, evaluate
 
 _UNKNOWN: Final = 64
@@ -49,6 +50,50 @@ def schedule(steps: Sequence[Step], outputs: Collection[Variable]) -> list[Step]
     return [steps[k] for k in found] if after < before else list(steps)
 
 
+def dependencies(steps: Sequence[Step]) -> list[set[int]]:
+    """For each step, by their numbers, the steps that have to run before it."""
+    writers: dict[Variable, list[int]] = {}
+    readers: dict[Variable, list[int]] = {}
+    for k, step in enumerate(steps):
+        for v in dict.fromkeys(reads(step)):
+            readers.setdefault(v, []).append(k)
+        for v in dict.fromkeys(writes(step)):
+            writers.setdefault(v, []).append(k)
+    made = {**{s.product: [k] for k, s in enumerate(steps) if isinstance(s, LibraryCall)}, **writers}
+    out: list[set[int]] = []
+    for k, step in enumerate(steps):
+        found = {j for v in reads(step) for j in writers.get(v, ()) if j < k}
+        for v in writes(step):
+            # What writes into a buffer comes after what wrote, or read, there before.
+            found.update(j for j in (*writers[v], *readers.get(v, ())) if j < k)
+        stack = _awaited(step, made)
+        seen = set(stack)
+        while stack:
+            v = stack.pop()
+            if v in made:
+                found.update(j for j in made[v] if j < k)
+            elif v.owner is not None:  # it is computed where it is used
+                more = [u for u in v.owner.inputs if u not in seen]
+                seen.update(more)
+                stack.extend(more)
+        out.append(found)
+    return out
+
+
+def _awaited(step: Step, made: Collection[Variable]) -> list[Variable]:
+    """What a step has to wait for, though it does not read it."""
+    inside = step.epilogue if isinstance(step, LibraryCall) else step
+    found: list[Variable] = []
+    if isinstance(inside, Kernel):
+        found += [v for node in inside.nodes if isinstance(node.op, After) for v in node.inputs[1:]]
+    if not isinstance(step, Kernel):
+        for v in step.node.inputs:
+            while v.owner is not None and v.owner.inputs and v not in made and moves_only(v.owner.op):
+                found.extend(v.owner.inputs[1:])
+                v = v.owner.inputs[0]
+    return found
+
+
 class _Scheduler:
     def __init__(self, steps: Sequence[Step], outputs: Collection[Variable]) -> None:
         self.writers: dict[Variable, list[int]] = {}
@@ -63,42 +108,13 @@ class _Scheduler:
         outside = set(outputs)
         unknown = _Unknown()
         self.bytes = {v: 0 if v in outside else _bytes(v, unknown) for v in self.writers}
-        needs = [self._needs(k, step) for k, step in enumerate(steps)]
+        needs = dependencies(steps)
         self.missing = [set(n) for n in needs]
         self.dependents: list[list[int]] = [[] for _ in steps]
         for k, n in enumerate(needs):
             for j in n:
                 self.dependents[j].append(k)
         self.left = {v: {r for r in self.readers.get(v, ()) if r not in self.writers[v]} for v in self.writers}
-
-    def _needs(self, k: int, step: Step) -> set[int]:
-        """The steps that have to run before step ``k``."""
-        found = {j for v in self.reads[k] for j in self.writers.get(v, ()) if j < k}
-        for v in self.writes[k]:
-            # What writes into a buffer comes after what wrote, or read, there before.
-            found.update(j for j in (*self.writers[v], *self.readers.get(v, ())) if j < k)
-        stack = self._awaited(step)
-        seen = set(stack)
-        while stack:
-            v = stack.pop()
-            if v in self.writers:
-                found.update(j for j in self.writers[v] if j < k)
-            elif v.owner is not None:  # it is computed where it is used
-                more = [u for u in v.owner.inputs if u not in seen]
-                seen.update(more)
-                stack.extend(more)
-        return found
-
-    def _awaited(self, step: Step) -> list[Variable]:
-        """What a step has to wait for, though it does not read it."""
-        if isinstance(step, Kernel):
-            return [v for node in step.nodes if isinstance(node.op, After) for v in node.inputs[1:]]
-        found: list[Variable] = []
-        for v in step.node.inputs:
-            while v.owner is not None and v.owner.inputs and v not in self.writers and moves_only(v.owner.op):
-                found.extend(v.owner.inputs[1:])
-                v = v.owner.inputs[0]
-        return found
 
     def run(self) -> list[int]:
         count = len(self.reads)

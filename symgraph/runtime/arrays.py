@@ -78,6 +78,9 @@ class Device(Protocol):
     def order(self, first: int, then: int) -> None:
         """What comes on stream ``then`` waits for what is on ``first`` now."""
 
+    def seconds(self, work: Any, stream: int) -> float:
+        """How long the device takes for what ``work`` starts on ``stream``, by its own clock. Waits for it."""
+
     def owner(self, address: int) -> int:
         """The number of the GPU that memory lies on."""
 

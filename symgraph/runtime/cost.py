@@ -239,6 +239,7 @@ def _part(step: Step, name: str, lowering: Callable[[Kernel], Lowered]) -> _Part
     moved = traffic(step)
     counts: dict[tuple[Apply, str], Size] = {}
     exact = True
+    loops = step.epilogue if isinstance(step, LibraryCall) else step
     if isinstance(step, LibraryCall):
         x = step.matrices
         n = x.m * x.n * x.k * product(b[0] for b in x.batch)
@@ -246,11 +247,11 @@ def _part(step: Step, name: str, lowering: Callable[[Kernel], Lowered]) -> _Part
         name = name or "matrix product"
     elif not isinstance(step, Kernel):
         name, exact = name or "host call", False  # nobody knows what it computes
-    else:
-        found = count(lowering(step))
+    if isinstance(loops, Kernel):
+        found = count(lowering(loops))
         exact = found.exact
         for (node, fn), n in found.counts.items():
-            key = (node or step.nodes[0], fn)
+            key = (node or loops.nodes[0], fn)
             counts[key] = counts.get(key, 0) + n
     return _Part(name or "kernel", step, counts, exact, moved.reads, moved.writes)
 

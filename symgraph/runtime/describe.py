@@ -46,10 +46,10 @@ def describe(program: Program) -> str:
             own = set(s.step.outputs)
             reads = [v for v in s.step.inputs if v not in own]
             writes = s.step.outputs
-            what = "+".join(dict.fromkeys(n.op.name for n in reversed(s.step.nodes)))
         else:
             reads, writes = s.step.reads, s.step.writes
-            what = str(s.step.node.op if s.host is not None else s.step.node.op.name)
+        ops = dict.fromkeys(n.op.name for n in reversed(s.step.nodes))
+        what = "+".join(ops) if s.host is None else ", ".join(str(n.op) for n in s.step.nodes)
         arrow = f"{', '.join(label(v) for v in writes)} <- {', '.join(label(v) for v in reads)}"
         what = what if len(what) <= 60 else what[:57] + "..."
         rows.append((str(k), s.name, arrow, what if s.launch is None else f"{what}  {_threads(s.launch)}"))

@@ -406,7 +406,7 @@ class Function:
 
         For every kernel and library call: shortest and median time, GB/s, GFLOP/s, the share of what this machine was
         measured to be able to do, operations and lines. Repeats for some ``seconds``. No update is made, so it can
-        stand in a training loop.
+        stand in a training loop. On a GPU times are those of the device's clock.
 
         Raises :class:`~symgraph.errors.FormatError` for a target that has no program.
         """

@@ -14,6 +14,7 @@ What a call does, in order:
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ from symgraph.passes.memory import assign_offsets
 from symgraph.runtime.arrays import Device, DeviceArray, Memory, Span, View, handle, on_device, uploaded, view
 from symgraph.runtime.launch import dimensions
 from symgraph.runtime.program import MAX_PLANS, Plan, Program, ProgramStep, Turn, index_error
-from symgraph.runtime.sizes import as_array, bind_sizes, label, resolve, settle, shape_of
+from symgraph.runtime.sizes import Env, as_array, bind_sizes, label, resolve, settle, shape_of
 from symgraph.types import Dim
 
 MAX_GRAPHS = 8
@@ -69,6 +70,7 @@ class _Ready:
 
     action: Action
     words: list[Any]  # a Slot, a Span, or a number
+    number: int = -1  # of the step in the program; none of it, if it is negative
 
     def run(self, addresses: tuple[int, ...], stream: int) -> None:
         self.action([Span(addresses[w[0]] + w[1], w[2]) if type(w) is tuple else w for w in self.words], stream)
@@ -140,12 +142,8 @@ class GpuExecutable:
             device_outputs = self.options.device_outputs
             if device_outputs is None:
                 device_outputs = any(map(on_device, args[: self._given]))
-            views = [self._argument(k, a, stream) for k, a in enumerate(args[:count])]
-            sized = self._for_sizes(views)
-            written = self._destinations(sized, args[count:], stream)
-            results, addresses = self._results(sized, device_outputs, stream)
-            spans = [*(v.address for v in views), *(m.address for m in written), *addresses]
-            self._run(sized, tuple(spans), stream)
+            views, sized, results, addresses = self._bound(args, device_outputs, stream)
+            self._run(sized, addresses, stream)
             self._look(sized, stream)
             for v in views:
                 if v.stream is not None and v.stream != stream:
@@ -154,6 +152,49 @@ class GpuExecutable:
                 results = self._copied(results, stream)
             del views
         return results[0] if self._single else results
+
+    def times(
+        self, args: tuple[Any, ...], seconds: float, least: int, most: int
+    ) -> tuple[list[list[float]], list[float], Env]:
+        """Times of each step and of whole calls, in seconds by the device's clock, and the sizes of the call.
+
+        ``args`` as of :meth:`entry`. It goes on for some ``seconds``, ``least`` to ``most`` times.
+        """
+        stream = self._stream
+        with self._lock, self.device.current():
+            views, sized, results, addresses = self._bound(args, True, stream)
+            steps = [s for part in sized.parts for s in part.steps if s.number >= 0]
+            each: list[list[float]] = [[] for _ in self.program.steps]
+            whole: list[float] = []
+            for _ in range(2):  # the second makes graphs
+                self._run(sized, addresses, stream)
+            self._look(sized, stream)
+            end = time.perf_counter() + seconds
+            while len(whole) < least or (time.perf_counter() < end and len(whole) < most):
+                whole.append(self.device.seconds(partial(self._run, sized, addresses, stream), stream))
+                took = [0.0] * len(each)
+                for s in steps:
+                    took[s.number] += self.device.seconds(partial(s.run, addresses, stream), stream)
+                for k, t in enumerate(took):
+                    each[k].append(t)
+            del views, results
+        return each, whole, sized.plan.env
+
+    def _bound(
+        self, args: tuple[Any, ...], device_outputs: bool, stream: int
+    ) -> tuple[list[View], _Sized, list[Any], tuple[int, ...]]:
+        """What a call works on: views of its arguments, the plan, arrays for the results, and where all of it lies."""
+        count = len(self.program.arguments)
+        views = [self._argument(k, a, stream) for k, a in enumerate(args[:count])]
+        sized = self._for_sizes(views)
+        written = self._destinations(sized, args[count:], stream)
+        results, addresses = self._results(sized, device_outputs, stream)
+        arena = self._keep("arena", sized.plan.arena, stream)
+        errors = self._keep("errors", ERROR.itemsize * len(self.program.steps), stream)
+        for array in self._constants.values():
+            array.memory.use(stream)
+        lent = (*(v.address for v in views), *(m.address for m in written), *addresses)
+        return views, sized, results, (*lent, arena.address, errors.address)
 
     def _argument(self, k: int, value: Any, stream: int) -> View:
         v = self.program.arguments[k]
@@ -199,11 +240,6 @@ class GpuExecutable:
     # -- launches -----------------------------------------------------------------------------------------------------
 
     def _run(self, sized: _Sized, addresses: tuple[int, ...], stream: int) -> None:
-        arena = self._keep("arena", sized.plan.arena, stream)
-        errors = self._keep("errors", ERROR.itemsize * len(self.program.steps), stream)
-        for array in self._constants.values():
-            array.memory.use(stream)
-        addresses = (*addresses, arena.address, errors.address)
         for part in sized.parts:
             if part.host:
                 self._look(sized, stream)  # the operation should not see what a wrong index left
@@ -293,7 +329,7 @@ class GpuExecutable:
                 self.device.launch, kernel, dimensions(_launch_of(s), plan.env, self.device.limits(kernel))
             )
         turns = 1 if s.repeat is None else s.repeat(plan.env)
-        return [_Ready(action, [self._word(b, step, plan, turn) for b in s.bindings]) for turn in range(turns)]
+        return [_Ready(action, [self._word(b, step, plan, turn) for b in s.bindings], step) for turn in range(turns)]
 
     def _clear(self, values: list[Any], stream: int) -> None:
         self.device.clear(values[0], stream)

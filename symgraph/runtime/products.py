@@ -12,8 +12,10 @@ from types import ModuleType
 
 import numpy as np
 
+from symgraph.emit.python import CUDA, statements, typed
 from symgraph.graph import Variable
-from symgraph.loop.ir import Param
+from symgraph.loop.epilogue import epilogue, loops
+from symgraph.loop.ir import LoopKernel, Param
 from symgraph.loop.schedule import Launch
 from symgraph.passes.library import LibraryCall
 from symgraph.types import Size, floordiv
@@ -62,16 +64,20 @@ def takes_epilogue(call: LibraryCall) -> bool:
 
 def product(
     call: LibraryCall,
-) -> tuple[str, str, list[Param], list[Variable | Size], Launch]:
-    """Name, source, parameters and their values, and launch of a matrix product that :func:`accepts` takes."""
+) -> tuple[str, str, LoopKernel, list[Variable | Size | np.generic], Launch]:
+    """Name, source, loops and what their parameters are bound to, and launch of a product that :func:`accepts` takes.
+
+    The loops are those over all elements, without what a tile is made of.
+    """
     kernels = _kernels()
     assert kernels is not None
     x = call.matrices
-    (out,) = call.node.outputs
-    dtype = out.type.dtype
+    dtype = call.product.type.dtype
     large = dtype == np.float32 and all(isinstance(n, int) and n >= MANY for n in (x.m, x.n))
     tiles = kernels.SMALL if _simulated() else kernels.LARGE if large else kernels.MEDIUM
-    text = kernels.source("{}", dtype.name, x.trans_a, x.trans_b, call.accumulates, tiles)
+    after = epilogue(call)
+    lines, own = statements(after.body, CUDA), [typed(p) for p in after.params]
+    text = kernels.source("{}", dtype.name, x.trans_a, x.trans_b, tiles, lines, own)
     name = f"matmul_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     batch = [(1, 0, 0, 0)] * (2 - len(x.batch)) + list(x.batch)
     (outer, a_outer, b_outer, c_outer), (inner, a_inner, b_inner, c_inner) = batch
@@ -79,7 +85,7 @@ def product(
         "m": x.m, "n": x.n, "k": x.k,
         "a": x.a.base, "a_offset": x.a.offset, "lda": x.lda,
         "b": x.b.base, "b_offset": x.b.offset, "ldb": x.ldb,
-        "c": out, "ldc": x.ldc,
+        "ldc": x.ldc,
         "outer": outer, "inner": inner,
         "a_outer": a_outer, "a_inner": a_inner, "b_outer": b_outer, "b_inner": b_inner,
         "c_outer": c_outer, "c_inner": c_inner,
@@ -87,4 +93,5 @@ def product(
     params = [Param(p, kind, dtype if kind == "buffer" else INT) for p, kind in kernels.PARAMETERS]
     groups = floordiv(x.m + tiles.m - 1, tiles.m) * floordiv(x.n + tiles.n - 1, tiles.n) * outer * inner
     launch = Launch("groups", groups, tiles.threads, cooperates=True, width=tiles.threads)
-    return name, text.replace("{}", name, 1), params, [values[p.name] for p in params], launch
+    bindings = [*(values[p.name] for p in params), *after.bindings]
+    return name, text.replace("{}", name, 1), loops(call, after, params), bindings, launch

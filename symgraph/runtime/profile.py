@@ -6,6 +6,8 @@ the passage through Python between two steps is measured with an empty table and
 
 The roof is that of the roofline model (Williams, Waterman, Patterson 2009): a step that does F operations and moves B
 bytes takes at least max(F / peak, B / bandwidth), and its share of the roof is that bound over its time.
+
+On a GPU each step is timed by events of the device, around it alone; a call in one go may be a CUDA graph.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from symgraph import source
-from symgraph.errors import FormatError
 from symgraph.graph import Apply, Variable
 from symgraph.passes.fuse import Kernel
 from symgraph.runtime.native_layout import STEP_WORDS
@@ -44,9 +45,12 @@ MAX_REPEATS = 1000
 
 @dataclass(frozen=True)
 class Roof:
-    """What this machine was measured to do with so many threads: bytes and operations a second."""
+    """What this machine was measured to do: bytes and operations a second.
 
-    threads: int
+    ``by`` says what did it: how many threads, or which GPU.
+    """
+
+    by: str
     bandwidth: float
     peak: Mapping[str, float]  # by dtype
 
@@ -57,7 +61,7 @@ class Roof:
 
     def __str__(self) -> str:
         peaks = ", ".join(f"{quantity(f, 'FLOP/s')} in {dtype}" for dtype, f in self.peak.items())
-        return f"{quantity(self.bandwidth, 'B/s')}, {peaks}, with {self.threads} threads"
+        return f"{quantity(self.bandwidth, 'B/s')}, {peaks}, {self.by}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +197,7 @@ def profile(fn: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any], seco
     steps = fn.program.steps
     each, whole, env = _measure(fn, args, kwargs, seconds)
     costs = fn.cost.bound(env).steps
-    limits = roof(fn.program.threads)
+    limits = roof(fn.program.threads, fn.target)
     shortest = [min(t) for t in each]
     total = sum(shortest) or 1.0
     rows = []
@@ -216,8 +220,14 @@ def _measure(
 ) -> tuple[list[list[float]], list[float], dict[Any, int]]:
     """Times of each step and of all in one go, in seconds, and the sizes of the call."""
     executable = fn._executable
-    if not isinstance(executable, Executable):
-        raise FormatError(f"{fn._label}: profile: wanted target 'cpu', got {fn.target!r}")
+    if fn.target == "cuda":
+        with fn._locked():
+            values = [*fn._values(), *(executable.spare(s, None) for s in fn.updates)]
+            found: tuple[list[list[float]], list[float], dict[Any, int]] = executable.times(
+                (*fn._bound(args, kwargs), *values), seconds, least, MAX_REPEATS
+            )
+        return found
+    assert isinstance(executable, Executable)
     program, state = executable.program, executable.native._state
     with fn._locked():
         kept = [s.to_host() for s in fn.shared]  # values are replaced by updates, never written while they are current
@@ -262,28 +272,37 @@ def _measure(
 
 
 @cache
-def roof(threads: int) -> Roof:
-    """Measure what the machine does with so many threads, once in a process, in about half a second.
+def roof(threads: int, target: str = "cpu") -> Roof:
+    """Measure what the machine does with so many threads, or its GPU, once in a process, in about half a second.
 
     The bandwidth is that of ``c = a + 3·b`` over arrays of 32 MB, with the bytes of the three counted once (McCalpin's
     STREAM triad); the peak that of matrix products of 256 by 256, with one thread too, or of 1,024 by 1,024, whichever
-    is fastest: on a busy machine the small ones find a quiet moment more easily.
+    is fastest: on a busy machine the small ones find a quiet moment more easily. On a GPU it is arrays of 256 MB, and
+    products of 4,096 by 4,096.
     """
+    from symgraph.emit.numba_cuda import simulated
     from symgraph.ops.create import shared
+    from symgraph.runtime.device import the_device
     from symgraph.runtime.function import Function
 
-    a, b, c = (shared(np.zeros(2**22)) for _ in range(3))
-    triad = Function([], None, updates={c: a + 3.0 * b}, threads=threads)
-    bandwidth = 3 * 8 * 2**22 / min(_measure(triad, (), {}, 0.1)[1])
+    length, sizes, by = 2**22, {(256, 1), (256, threads), (1024, threads)}, f"with {threads} threads"
+    if target == "cuda":
+        device = the_device()
+        length, sizes, by = 2**25, {(4096, 1)}, f"on {device.name()}"
+        if simulated():  # whose threads are Python's: nothing is learned from it
+            length, sizes = 2**6, {(4, 1)}
+    a, b, c = (shared(np.zeros(length)) for _ in range(3))
+    triad = Function([], None, updates={c: a + 3.0 * b}, threads=threads, target=target)
+    bandwidth = 3 * 8 * length / min(_measure(triad, (), {}, 0.1)[1])
     peak = {}
     for dtype in ("float32", "float64"):
         rates = []
-        for n, using in {(256, 1), (256, threads), (1024, threads)}:
+        for n, using in sizes:
             x, y = (shared(np.zeros((n, n), dtype)) for _ in range(2))
-            product = Function([], None, updates={y: x @ x}, threads=using)
+            product = Function([], None, updates={y: x @ x}, threads=using, target=target)
             rates.append(2 * n**3 / min(_measure(product, (), {}, 0.05)[1]))
         peak[dtype] = max(rates)
-    return Roof(threads, bandwidth, peak)
+    return Roof(by, bandwidth, peak)
 
 
 def _us(seconds: float) -> str:

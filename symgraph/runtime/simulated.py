@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -142,6 +143,12 @@ class SimulatedDevice:
 
     def order(self, first: int, then: int) -> None:
         """It is in order."""
+
+    def seconds(self, work: Callable[[], None], stream: int) -> float:
+        """How long ``work`` takes here."""
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
 
     def owner(self, address: int) -> int:
         """There is one device."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from symgraph_kernels.cuda.matmul import LARGE, MEDIUM, SMALL, Tiles, count_tiles, source
+from symgraph_kernels.cuda.matmul import LARGE, MEDIUM, SMALL, Tiles, count_tiles
 
 
 def test_tiles() -> None:
@@ -15,8 +15,3 @@ def test_tiles() -> None:
         Tiles(64, 64, 3, 4, 4)
     with pytest.raises(ValueError, match="power of two"):
         Tiles(12, 8, 6, 4, 4)
-
-
-def test_activation() -> None:
-    with pytest.raises(ValueError, match="'cube' is not among"):
-        source("f", "float32", activation="cube")

@@ -20,8 +20,8 @@ from symgraph.runtime.profile import Roof
 
 @pytest.fixture(autouse=True)
 def quick_roof(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Roof(1, 1e10, {"float32": 1e11, "float64": 5e10})
-    monkeypatch.setattr(module, "roof", lambda threads: made)
+    made = Roof("with 1 threads", 1e10, {"float32": 1e11, "float64": 5e10})
+    monkeypatch.setattr(module, "roof", lambda threads, target: made)
 
 
 def test_each_step_has_its_time_cost_and_line() -> None:
@@ -129,7 +129,7 @@ def test_long_programs_print_their_slowest_steps() -> None:
     x = sg.vector("x", shape="n")
     f = sg.function([x], [sg.sum(x * float(k)) for k in range(2)])
     (one, *_) = f.profile(np.zeros(9), seconds=0.0)
-    many = module.Profile("f", [one] * 50, 1.0, Roof(1, 1e10, {"float64": 1e10}), 3)
+    many = module.Profile("f", [one] * 50, 1.0, Roof("with 1 threads", 1e10, {"float64": 1e10}), 3)
     assert len(str(many).splitlines()) == module.MAX_ROWS + 5
     assert "20 more steps take" in str(many)
 

@@ -2,8 +2,9 @@
 
 ::
 
-    source(name, dtype, trans_a, trans_b, accumulate, tiles, epilogue) -> str     a kernel, in Python for Numba-CUDA
-    PARAMETERS: (name, kind) of what it takes, in order
+    source(name, dtype, trans_a, trans_b, tiles, epilogue, parameters) -> str     a kernel, in Python for Numba-CUDA
+    PARAMETERS: (name, kind) of what every kernel takes, in order
+    STORE, ADD: epilogues that store C, or add to it
     count_tiles(m, n, outer, inner, tiles) -> int                                 groups that have work
 
 A group is a block of ``tiles.threads`` lanes, and computes a tile of C: it goes through k in steps of ``tiles.k``, for
@@ -11,6 +12,10 @@ each of which its lanes bring a piece of A and a piece of B into shared memory. 
 ``tiles.each_n`` elements of C in registers, in strides, so that neighbouring lanes read neighbouring words of shared
 memory and write neighbouring elements of C. The tiles of BLAS's ``gemm`` and of CUTLASS: Goto and van de Geijn,
 "Anatomy of high-performance matrix multiplication" (2008), one level lower.
+
+What is done with each element of C is the *epilogue*: lines of Python, in which ``value`` is the element, ``i`` and
+``j`` are its row and its column, ``p`` and ``q`` the outer and the inner index of its matrix in the batch, and ``at``
+is where it lies, or would lie, in C. It may use parameters of its own, and new names: letters and a number.
 
 Sums are in the order of k, with fused multiply-adds, whatever the sizes of tiles: the result depends on nothing else.
 Matrices are row-major: ``lda``, ``ldb``, ``ldc`` are the distances between stored rows. There are two batch axes, with
@@ -21,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True)
@@ -63,19 +69,19 @@ LARGE = Tiles(128, 128, 8, 8, 8)
 SMALL = Tiles(4, 4, 4, 2, 2)
 """Four threads: for the simulator."""
 
-ACTIVATIONS = ("", "tanh", "exp", "relu", "sigmoid")
-"""What may follow the product, and the bias: nothing, or a function of each element."""
-
 PARAMETERS: tuple[tuple[str, str], ...] = (
     ("m", "size"), ("n", "size"), ("k", "size"),
     ("a", "buffer"), ("a_offset", "size"), ("lda", "size"),
     ("b", "buffer"), ("b_offset", "size"), ("ldb", "size"),
-    ("c", "buffer"), ("ldc", "size"),
+    ("ldc", "size"),
     ("outer", "size"), ("inner", "size"),
     ("a_outer", "size"), ("a_inner", "size"), ("b_outer", "size"), ("b_inner", "size"),
     ("c_outer", "size"), ("c_inner", "size"),
 )  # fmt: skip
-"""``bias``, a buffer, follows where there is one."""
+"""Those of the epilogue follow: ``c``, a buffer, unless it is said."""
+
+STORE = ("c[at] = value",)
+ADD = ("c[at] = c[at] + value",)
 
 
 def count_tiles(m: int, n: int, outer: int, inner: int, tiles: Tiles) -> int:
@@ -88,27 +94,26 @@ def source(
     dtype: str,
     trans_a: bool = False,
     trans_b: bool = False,
-    accumulate: bool = False,
     tiles: Tiles = MEDIUM,
-    bias: bool = False,
-    activation: str = "",
+    epilogue: Sequence[str] = STORE,
+    parameters: Sequence[str] | None = None,
 ) -> str:
     """A kernel's text. ``dtype`` is ``float32`` or ``float64``.
 
-    ``accumulate`` adds to what C has; ``bias`` adds a vector of n numbers to each row; ``activation`` is one of
-    :data:`ACTIVATIONS`, applied last.
+    ``epilogue``: what is done with each element; ``parameters``: what it takes, as ``"name: type"``.
     """
     t, lanes = tiles, tiles.threads
     across, down = t.n // t.each_n, t.m // t.each_m  # lanes along n and m
     word = {"size": "int64", "buffer": f"pointer_{dtype}"}
-    params = [*PARAMETERS, *([("bias", "buffer")] if bias else [])]
-    lines = [f"def {name}({', '.join(f'{p}: {word[kind]}' for p, kind in params)}):"]
+    own = [f"c: {word['buffer']}"] if parameters is None else parameters
+    lines = [f"def {name}({', '.join([*(f'{p}: {word[kind]}' for p, kind in PARAMETERS), *own])}):"]
 
     def put(depth: int, *texts: str) -> None:
         lines.extend("    " * depth + text for text in texts)
 
     # One word more in each row: lanes that go down a column then meet different banks.
     wide_a, wide_b = t.m + 1, t.n + 1
+    sums = [[f"r{i}_{j}" for j in range(t.each_n)] for i in range(t.each_m)]
     put(1, f"sa = cuda.shared.array({t.k * wide_a}, memory_{dtype})",
         f"sb = cuda.shared.array({t.k * wide_b}, memory_{dtype})",
         f"zero = {dtype}(0)",
@@ -116,28 +121,24 @@ def source(
         "me = lane()", f"x = me % {across}", f"y = me // {across}",
         "tile = group()",
         "while tile < high * wide * outer * inner:")  # fmt: skip
-    put(2, "at = tile // (high * wide)", "part = tile % (high * wide)",
+    put(2, "part = tile % (high * wide)", "p = tile // (high * wide) // inner", "q = tile // (high * wide) % inner",
         f"row = (part // wide) * {t.m}", f"column = (part % wide) * {t.n}",
-        "a0 = a_offset + (at // inner) * a_outer + (at % inner) * a_inner",
-        "b0 = b_offset + (at // inner) * b_outer + (at % inner) * b_inner",
-        "c0 = (at // inner) * c_outer + (at % inner) * c_inner")  # fmt: skip
-    put(2, *(f"r{i}_{j} = zero" for i in range(t.each_m) for j in range(t.each_n)))
+        "first_a = a_offset + p * a_outer + q * a_inner", "first_b = b_offset + p * b_outer + q * b_inner")  # fmt: skip
+    put(2, *(f"{r} = zero" for of_row in sums for r in of_row))
     put(2, "step = 0", "while step < k:")
     put(3, *_bring("a", "sa", wide_a, t.m, t.k, lanes, "row", "m", "lda", not trans_a))
     put(3, *_bring("b", "sb", wide_b, t.n, t.k, lanes, "column", "n", "ldb", trans_b))
-    put(3, "barrier()", f"for q in range({t.k}):")
-    put(4, *(f"u{i} = sa[q * {wide_a} + y + {i * down}]" for i in range(t.each_m)))
-    put(4, *(f"w{j} = sb[q * {wide_b} + x + {j * across}]" for j in range(t.each_n)))
-    put(4, *(f"r{i}_{j} = fma_{dtype}(u{i}, w{j}, r{i}_{j})" for i in range(t.each_m) for j in range(t.each_n)))
+    put(3, "barrier()", f"for z in range({t.k}):")
+    put(4, *(f"u_{i} = sa[z * {wide_a} + y + {i * down}]" for i in range(t.each_m)))
+    put(4, *(f"w_{j} = sb[z * {wide_b} + x + {j * across}]" for j in range(t.each_n)))
+    put(4, *(f"{r} = fma_{dtype}(u_{i}, w_{j}, {r})" for i, of_row in enumerate(sums) for j, r in enumerate(of_row)))
     put(3, "barrier()", f"step += {t.k}")
-    for i in range(t.each_m):
-        put(2, f"i = row + y + {i * down}", "if i < m:")
-        for j in range(t.each_n):
-            put(3, f"j = column + x + {j * across}", "if j < n:")
-            put(4, f"value = r{i}_{j}")
-            put(4, *(["value = value + c[c0 + i * ldc + j]"] if accumulate else []))
-            put(4, *(["value = value + bias[j]"] if bias else []))
-            put(4, *_activated(activation, dtype), "c[c0 + i * ldc + j] = value")
+    # Loops, in which the sums move up: the epilogue is compiled once, and unrolled by the compiler where it is short.
+    put(2, f"for turn in range({t.each_m}):")
+    put(3, f"i = row + y + turn * {down}", f"for along in range({t.each_n}):")
+    put(4, f"j = column + x + along * {across}", "value = r0_0", "if (i < m) & (j < n):")
+    put(5, "at = p * c_outer + q * c_inner + i * ldc + j", *epilogue)
+    put(4, *(f"{r} = {following}" for r, following in pairwise(r for of_row in sums for r in of_row)))
     put(2, "tile += groups()")
     return "\n".join(lines) + "\n"
 
@@ -154,17 +155,5 @@ def _bring(
         across, deep = (far, near) if along else (near, far)
         out += [f"e = {across}", f"f = {deep}", "v = zero", f"if ({start} + e < {end}) & (step + f < k):"]
         where = f"({start} + e) * {ld} + step + f" if along else f"(step + f) * {ld} + {start} + e"
-        out += [f"    v = {matrix}[{matrix}0 + {where}]", f"{to}[f * {wide} + e] = v"]
+        out += [f"    v = {matrix}[first_{matrix} + {where}]", f"{to}[f * {wide} + e] = v"]
     return out
-
-
-def _activated(activation: str, dtype: str) -> list[str]:
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"matmul: activation: {activation!r} is not among {', '.join(map(repr, ACTIVATIONS))}")
-    return {
-        "": [],
-        "tanh": [f"value = tanh_{dtype}(value)"],
-        "exp": [f"value = exp_{dtype}(value)"],
-        "relu": [f"value = maximum_{dtype}(value, zero)"],
-        "sigmoid": [f"value = sigmoid_{dtype}(value)"],
-    }[activation]

@@ -232,6 +232,13 @@ class FakeDriver:
     def _cuEventRecord(self, event: Event, stream: int) -> None:
         event.stream, event.at = stream, self.done.get(stream, 0) + len(self.queues[stream])
 
+    def _cuEventSynchronize(self, event: Event) -> None:
+        self.run(event.stream, event.at)
+
+    def _cuEventElapsedTime(self, start: Event, end: Event) -> float:
+        assert self.done[end.stream] >= end.at > start.at  # as many milliseconds as there was work in between
+        return float(end.at - start.at)
+
     def _cuStreamWaitEvent(self, stream: int, event: Event, flags: int) -> None:
         first, at = event.stream, event.at
         self.put(stream, lambda: self.run(first, at))

@@ -11,14 +11,15 @@ import pytest
 import symgraph as sg
 from symgraph.emit.numba_cuda import simulate
 from symgraph.runtime import products
-from symgraph_kernels.cuda.matmul import PARAMETERS, SMALL, Tiles, source
+from symgraph_kernels.cuda.matmul import ADD, PARAMETERS, SMALL, Tiles, source
 
 TILES = (SMALL, Tiles(4, 8, 2, 2, 4), Tiles(8, 4, 4, 4, 4))
 
 
 def run(text: str, tiles: Tiles, blocks: int = 2, **words: Any) -> None:
-    names = [p for p, _ in PARAMETERS] + (["bias"] if "bias" in words else [])
-    simulate(text, "kernel", (blocks, 1), (tiles.threads, 1), [words[n] for n in names])
+    names = [p for p, _ in PARAMETERS]
+    own = [n for n in words if n not in names]
+    simulate(text, "kernel", (blocks, 1), (tiles.threads, 1), [words[n] for n in (*names, *own)])
 
 
 @pytest.mark.parametrize("tiles", TILES)
@@ -40,19 +41,21 @@ def test_alone(tiles: Tiles, dtype: str) -> None:
                                    atol=1e-6)  # fmt: skip
 
 
-@pytest.mark.parametrize("activation", ["", "tanh", "exp", "relu", "sigmoid"])
-def test_epilogues(activation: str) -> None:
+def test_adds_to_what_there_is() -> None:
     rng = np.random.default_rng(0)
     a, b, c, bias = (rng.normal(size=s) for s in ((5, 3), (3, 6), (5, 6), (6,)))
-    out = c.reshape(-1).copy()
-    words: dict[str, Any] = {"m": 5, "n": 6, "k": 3, "a": a.ravel(),
-             "b": b.ravel(), "c": out, "a_offset": 0, "b_offset": 0, "lda": 3,
-             "ldb": 6, "ldc": 6, "outer": 1, "inner": 1, **dict.fromkeys(
-                 ("a_outer", "a_inner", "b_outer", "b_inner", "c_outer", "c_inner"), 0), "bias": bias}  # fmt: skip
-    run(source("kernel", "float64", accumulate=True, tiles=SMALL, bias=True, activation=activation), SMALL, **words)
-    f: Any = {"": np.positive, "tanh": np.tanh, "exp": np.exp, "relu": lambda z: np.maximum(z, 0),
-         "sigmoid": lambda z: 1 / (1 + np.exp(-z))}[activation]  # fmt: skip
-    np.testing.assert_allclose(out.reshape(5, 6), f(a @ b + c + bias), rtol=1e-13)
+    out, sums = c.reshape(-1).copy(), np.full(30, np.nan)
+    batch = ("outer", "inner", "a_outer", "a_inner", "b_outer", "b_inner", "c_outer", "c_inner")
+    words: dict[str, Any] = {"m": 5, "n": 6, "k": 3, "a": a.ravel(), "b": b.ravel(), "a_offset": 0, "b_offset": 0,
+             "lda": 3, "ldb": 6, "ldc": 6, **dict(zip(batch, (1, 1, 0, 0, 0, 0, 0, 0), strict=True))}  # fmt: skip
+    run(source("kernel", "float64", tiles=SMALL, epilogue=ADD), SMALL, **words, c=out)
+    np.testing.assert_allclose(out.reshape(5, 6), a @ b + c, rtol=1e-13)
+    lines = ["v0 = tanh_float64(value + x0[j])", "x1[at] = v0 * float64(i)"]
+    text = source(
+        "kernel", "float64", tiles=SMALL, epilogue=lines, parameters=["x0: pointer_float64", "x1: pointer_float64"]
+    )
+    run(text, SMALL, **words, x0=bias, x1=sums)
+    np.testing.assert_allclose(sums.reshape(5, 6), np.tanh(a @ b + bias) * np.arange(5)[:, None], rtol=1e-13)
 
 
 def test_in_programs() -> None:

@@ -30,6 +30,7 @@ from symgraph.loop.ir import Param
 from symgraph.runtime import device as devices
 from symgraph.runtime.arrays import LEGACY, DeviceArray, handle
 from symgraph.runtime.driver import CubinCache, HardwareDevice
+from symgraph.runtime.profile import roof
 from symgraph.runtime.simulated import SimulatedDevice
 from symgraph.testing import random_program
 
@@ -543,8 +544,28 @@ def test_looking_at_functions_on_a_device(device: Any) -> None:
     assert "for cuda, no host steps" in text
     assert "[n rows of 8]" in text
     assert "arena: " in text
-    with pytest.raises(FormatError, match="profile: wanted target 'cpu', got 'cuda'"):
-        fn.profile(there)
+
+
+def test_profile(device: Any) -> None:
+    roof.cache_clear()
+    w = sg.shared(np.ones(8), name="w")
+    x = sg.matrix("x", shape=("n", 8))
+    i = sg.vector("i", dtype="int64", shape="k")
+    y = norms(sg.exp(sg.take(x * w, i, axis=0))) * 2.0
+    fn = sg.function([x, i], y, updates={w: w * 2.0}, target="cuda")
+    for there in (A, sg.to_device(A)):
+        made = fn.profile(there, np.array([0, 2]), seconds=0.0)
+        assert len(made) == len(fn.program.steps) > 3
+        assert made.repeats >= 3
+        assert "norms" in {s.operations for s in made}
+        assert all(s.seconds > 0 for s in made)
+        assert str(made).count("test_runtime.py") == len(made)
+        assert f"on {device.name()}" in str(made)
+    np.testing.assert_array_equal(w.get_value(), np.ones(8))  # no update is made
+    with pytest.raises(IndexRangeError, match="gather"):
+        fn.profile(A, np.array([0, 9]), seconds=0.0)
+    with pytest.raises(FormatError, match="target 'numpy' has no program"):
+        sg.function([x], x * 2.0, target="numpy").profile(A)
 
 
 def test_the_examples_of_the_guide(device: Any) -> None:
