@@ -21,6 +21,7 @@ from symgraph.graph import Apply, Constant, Graph, Variable
 from symgraph.loop.ir import LoopKernel
 from symgraph.loop.lower import INDEX_ERROR, Lowered, lower
 from symgraph.loop.schedule import ErrorWord, Launch, deal_out
+from symgraph.passes.epilogue import epilogues
 from symgraph.passes.fuse import MAX_WEIGHT, Kernel, Step, fuse
 from symgraph.passes.library import HostCall, LibraryCall
 from symgraph.passes.memory import Buffer, MemoryPlan, assign_offsets, plan_memory
@@ -130,7 +131,10 @@ def build(
     """Fuse, lower and plan an optimized graph for ``"cpu"`` or ``"cuda"``. Compiles nothing and needs no device."""
     cpu = target == "cpu"
     made, accepts, limit = (_made, None, MAX_WEIGHT) if cpu else (_launches, products.accepts, GPU_WEIGHT)
-    steps = [made_step for s in schedule(fuse(graph, accepts, limit), outputs) for made_step in made(s)]
+    fused = fuse(graph, accepts, limit)
+    if not cpu:
+        fused = epilogues(fused, outputs, products.takes_epilogue)
+    steps = [made_step for s in schedule(fused, outputs) for made_step in made(s)]
     memory = plan_memory([s.step for s in steps], outputs, graph.inputs)
     for k, s in enumerate(steps):
         for v in s.workspace:
@@ -145,8 +149,8 @@ def build(
 def _launches(step: Step) -> list[ProgramStep]:
     """A step on a GPU: one launch or several, one after the other."""
     if isinstance(step, LibraryCall):
-        name, text, params, bindings, launch = products.product(step)
-        return [ProgramStep(name, step, list(bindings), 1, (), text, loops=LoopKernel(params), launch=launch)]
+        name, text, loops, bindings, launch = products.product(step)
+        return [ProgramStep(name, step, list(bindings), 1, (), text, loops=loops, launch=launch)]
     if isinstance(step, HostCall):
         return _sort(step) if sorts.accepts(step) else [_host(step)]
     lowered = lower(step, flat=True)
