@@ -94,7 +94,7 @@ def fits(call: LibraryCall, kernel: Kernel) -> bool:
     shape = call.product.type.shape
     if kernel.weight > MAX_WEIGHT or kernel.depth != len(shape) or not kernel.mergeable:
         return False
-    if call.accumulates and call.node.inputs[0] in kernel.inputs:
+    if call.accumulates and call.node.inputs[0] in set(kernel.inputs):
         return False  # the sum so far is gone when the product is stored
     if not _together(call):
         return False
