@@ -167,7 +167,7 @@ def tiles(name: str, dtype: str, tile: Tile) -> str:
     t.put(3, f"e = k * {lanes} + me", "i = start + e", "if i < n:")
     t.put(4, "if passes == 0:", f"    out[at + i * inner] = {_place(apart)}")
     t.put(4, *_written(parts, "passes & 1", "row * n + i"))
-    t.put(2, "barrier()", "g += groups()")
+    t.put(2, "g += groups()")  # a lane brings the next elements to where it has read itself: no barrier
     return str(t)
 
 
@@ -196,7 +196,7 @@ def merging(name: str, apart: bool, tile: Tile) -> str:
     t.put(3, f"e = k * {lanes} + me", "i = start + e", "if e < total:")
     t.put(4, "if left == 1:", f"    out[at + i * inner] = {_place(apart)}")
     t.put(4, *_written(parts, "left & 1 == 0", "row * n + i"))
-    t.put(2, "barrier()", "g += groups()")
+    t.put(2, "g += groups()")  # a lane brings the next elements to where it has read itself: no barrier
     return str(t)
 
 

@@ -1,9 +1,10 @@
-"""The sorting kernels on Numba's CUDA simulator, by themselves: against NumPy's stable sort."""
+"""The sorting kernels by themselves, run lane by lane: against NumPy's stable sort, and without races."""
 
 from __future__ import annotations
 
-import itertools
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,41 +14,60 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from symgraph.emit.numba_cuda import simulate
+from symgraph.testing.races import Fault, New, run
 from symgraph.types import DTYPES
 from symgraph_kernels.cuda import sort
-from symgraph_kernels.cuda.sort import SMALL, Tile
+from symgraph_kernels.cuda.sort import LARGE, SMALL, Tile
 
 TILES = (SMALL.tiles[0], Tile(4, 3))
 
 
-def order(x: NDArray[Any], axis: int, tile: Tile, blocks: int = 2) -> NDArray[Any]:
-    """``np.argsort(x, axis, stable=True)`` by tiles and merges."""
+Change = Callable[[str], str]
+
+
+def order(
+    x: NDArray[Any], axis: int, tile: Tile, change: Change = str, faults: list[Fault] | None = None
+) -> NDArray[Any]:
+    """``np.argsort(x, axis, stable=True)`` by tiles and merges, whose texts are changed first."""
+    found: list[Fault] = [] if faults is None else faults
     dtype, n = x.dtype.name, x.shape[axis]
     wide = sort.wide(dtype)
     words: dict[str, Any] = {"x": x.view(np.uint8).ravel() if x.dtype == bool else x.ravel(), "n": n,
         "inner": math.prod(x.shape[axis + 1 :]), "rows": math.prod(x.shape[:axis] + x.shape[axis + 1 :]),
-        "out": np.full(x.size, 77, np.uint64), "keys": np.full(x.size, 77, np.uint64),
-        "places": np.full(x.size, 77, np.uint32), "others": np.full(x.size, 77, np.uint32)}  # fmt: skip
+        **{p: empty(x.size, of) for p, of in (("out", "uint64"), ("keys", "uint64"), ("places", "uint32"),
+                                             ("others", "uint32"))}}  # fmt: skip
 
     def launch(text: str, parameters: Any) -> None:
-        simulate(text, "kernel", (blocks, 1), (tile.threads, 1), [words[p] for p, *_ in parameters])
+        found.extend(run(change(text), "kernel", (2, 1), (tile.threads, 1), [words[p] for p, *_ in parameters]))
 
     launch(sort.tiles("kernel", dtype, tile), sort.tile_parameters(wide))
     for turn in range(sort.passes(n, tile)):
         words["turn"] = turn
         launch(sort.merging("kernel", wide, tile), sort.merge_parameters(wide))
-    out: NDArray[Any] = words["out"].astype(np.int64).reshape(x.shape)
-    return out
+    assert faults is not None or found == []
+    return positions(words["out"], x)
 
 
 def count(x: NDArray[Any], axis: int) -> NDArray[Any]:
     """``np.argsort(x, axis, stable=True)`` by counting."""
-    out = np.full(x.size, 77, np.uint64)
+    out = empty(x.size, "uint64")
     sizes = [x.shape[axis], math.prod(x.shape[axis + 1 :]), math.prod(x.shape[:axis] + x.shape[axis + 1 :])]
     flat = x.view(np.uint8).ravel() if x.dtype == bool else x.ravel()
-    simulate(sort.counting("kernel", x.dtype.name), "kernel", (2, 1), (2, 1), [flat, *sizes, out])
-    return out.astype(np.int64).reshape(x.shape)
+    assert run(sort.counting("kernel", x.dtype.name), "kernel", (2, 1), (2, 1), [flat, *sizes, out]) == []
+    return positions(out, x)
+
+
+def empty(size: int, dtype: str) -> New:
+    """Memory in which nothing is stored."""
+    return New(np.full(size, 77, dtype), np.zeros(size, np.uint8))
+
+
+def positions(out: New, x: NDArray[Any]) -> NDArray[Any]:
+    """What is stored, everywhere."""
+    assert out.stored is not None
+    assert out.stored.all()
+    found: NDArray[Any] = out.array.astype(np.int64).reshape(x.shape)
+    return found
 
 
 def values(dtype: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[Any]:
@@ -77,8 +97,8 @@ def test_ties_and_special_values(dtype: str, tile: Tile) -> None:
 def test_sizes_around_tiles_and_their_doubles(dtype: str) -> None:
     rng = np.random.default_rng(1)
     tile = TILES[0]
-    edges = itertools.chain([0, 1, 2], *((k * tile.size - 1, k * tile.size, k * tile.size + 1) for k in (1, 2, 4, 8)))
-    for n in sorted(set(edges)):
+    edges = {k * tile.size + d for k in (0, 1, 2, 3, 4, 8, 16) for d in (-1, 0, 1)} - {-1}
+    for n in sorted(edges):
         x = rng.integers(0, 6, n).astype(dtype)
         np.testing.assert_array_equal(order(x, 0, tile), np.argsort(x, stable=True), err_msg=str(n))
 
@@ -113,13 +133,41 @@ ARRAYS = hnp.arrays(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(ARRAYS, st.integers(0, 2), st.sampled_from([Tile(2, 1), Tile(2, 2), Tile(4, 1)]))
 def test_as_numpy(a: NDArray[Any], axis: int, tile: Tile) -> None:
     axis = min(axis, a.ndim - 1)
     want = np.argsort(a, axis, stable=True)
     np.testing.assert_array_equal(order(a, axis, tile), want)
     np.testing.assert_array_equal(count(a, axis), want)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("tile", LARGE.tiles)
+def test_the_tiles_of_a_gpu(tile: Tile, dtype: str) -> None:
+    rng = np.random.default_rng(3)
+    for n in (tile.size - 1, 2 * tile.size + 5):
+        x = rng.integers(0, n // 3, n).astype(dtype)
+        np.testing.assert_array_equal(order(x, 0, tile), np.argsort(x, stable=True))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_barrier_is_needed(dtype: str) -> None:
+    tile, x = Tile(4, 3), np.random.default_rng(4).integers(0, 9, 70).astype(dtype)
+    texts = [sort.tiles("kernel", dtype, tile), sort.merging("kernel", sort.wide(dtype), tile)]
+    for text in texts:
+        lines = text.splitlines()
+        places = [k for k, line in enumerate(lines) if line.strip() == "barrier()"]
+        assert len(places) == 5 if text is texts[0] else 4
+        for k in places:
+            changed = "\n".join([*lines[:k], lines[k].replace("barrier()", "pass"), *lines[k + 1 :]])
+            faults: list[Fault] = []
+            order(x, 0, tile, partial(swapped, text, changed), faults)
+            assert {f.kind for f in faults} & {"race", "unwritten"}, (k, text)
+
+
+def swapped(old: str, new: str, text: str) -> str:
+    return new if text == old else text
 
 
 def test_how_often_runs_are_merged() -> None:
