@@ -55,6 +55,7 @@ from symgraph.ops.create import (
     zeros,
     zeros_like,
 )
+from symgraph.ops.cumulative import cumsum
 from symgraph.ops.elementwise import (
     abs,
     absolute,
@@ -350,6 +351,7 @@ __all__ = [
     "cos",
     "cosh",
     "cost",
+    "cumsum",
     "custom_jvp",
     "custom_op",
     "custom_vjp",

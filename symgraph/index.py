@@ -2,7 +2,7 @@
 
 An op lowers by saying what its output is at ``index``, given its inputs as functions from indices to expressions;
 fusing two ops is calling one's function inside the other's. Expressions are scalar, typed, and free of loops but for
-:func:`reduce`.
+:func:`reduce` and :func:`running`.
 """
 
 from __future__ import annotations
@@ -238,6 +238,21 @@ def reduce(kind: str, sizes: Sequence[Size], body: Callable[[Index], Expr], dtyp
         _enclosing.reset(token)
     out = as_dtype(dtype) if dtype is not None else inner.dtype
     return Expr("reduce", (inner,), out, (kind, indices, tuple(sizes)), inner.free - frozenset(indices))
+
+
+def running(kind: str, at: Expr, size: Size, body: Callable[[Expr], Expr], reverse: bool = False) -> Expr:
+    """The reduction of ``body(j)`` over all j below ``size`` from 0 to ``at``; ``reverse``: from ``at`` to the end.
+
+    Kinds: ``add multiply maximum minimum``. ``at`` is an index of the result: all values along it are computed together.
+    """
+    j = loop_index()
+    token = _enclosing.set((*_enclosing.get(), j))
+    try:
+        inner = body(j)
+    finally:
+        _enclosing.reset(token)
+    free = (inner.free - {j}) | at.free
+    return Expr("running", (inner, at), inner.dtype, (kind, j, size, reverse), free)
 
 
 def extremum(position: Expr) -> Expr:

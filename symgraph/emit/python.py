@@ -236,6 +236,9 @@ class _Printer:
             elif isinstance(s, ir.Combine):
                 fn = f"group_{self.target.functions.get(s.fn, s.fn)}_{_register(s.dtype)}"
                 lines.append(f"{pad}{s.name} = {fn}({s.name}, {s.scratch})")
+            elif isinstance(s, ir.Prefix):
+                fn = f"group_prefix_{s.fn}_{_register(s.dtype)}"
+                lines.append(f"{pad}{s.name}, {s.total} = {fn}({s.name}, {s.scratch})")
             elif isinstance(s, ir.Barrier):
                 lines.append(f"{pad}barrier()")
             elif isinstance(s, ir.Fetch):

@@ -65,7 +65,10 @@ def analyse(kernel: Kernel) -> Axes:
             accesses.append((tuple(axes.same.get(a, a) for a in entries), e.variable.type.shape))
             stack.extend(a for a in entries if a.fn != "index")
         else:
-            if e.fn == "reduce":
+            if e.fn == "running":
+                (_, j, size, _), at = e.attr, ix.resolve(e.args[1])
+                axes.same[j], axes.extents[j] = at, size  # each step of the loop is a result
+            elif e.fn == "reduce":
                 kind, indices, sizes = e.attr
                 axes.work.append(product((*sizes, *[axes.extents.get(i, 1) for i in e.free])))
                 axes.extents.update(zip(indices, sizes, strict=True))

@@ -7,8 +7,8 @@
 * *race*: two iterations of a loop that threads or vector lanes share never store to one element; what one stores and
   another loads has a barrier in between; a sum over such a loop is combined before it is used. Atomic additions may
   meet.
-* *barrier*: each Barrier and Combine is reached by all lanes of a group or by none: it is in no loop that lanes share,
-  and under no condition that differs between them.
+* *barrier*: each Barrier, Combine and Prefix is reached by all lanes of a group or by none: it is in no loop that lanes
+  share, and under no condition that differs between them.
 
 Index arithmetic is taken not to overflow, nor a cast of an index to lose bits. Buffers are taken to be distinct; those
 that the memory plan lets share memory are read and written element for element.
@@ -16,6 +16,7 @@ that the memory plan lets share memory are read and written element for element.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,7 @@ from symgraph.loop.ir import (
     If,
     Let,
     LoopKernel,
+    Prefix,
     Put,
     Statement,
     Store,
@@ -53,7 +55,7 @@ from symgraph.loop.prove import (
     span_of,
     spans_of,
 )
-from symgraph.loop.region import bound
+from symgraph.loop.region import bound, symbol
 from symgraph.types import Atom, Dim, Size, atoms
 
 SHARED = frozenset(("parallel", "vector", "grid", "group", "lane"))
@@ -174,7 +176,7 @@ class _Checker:
                     self.integers.values[n] = fresh()
             elif isinstance(s, Alloc):
                 self.sizes[s.name] = s.size
-            elif isinstance(s, Barrier | Combine):
+            elif isinstance(s, Barrier | Combine | Prefix):
                 self.meets(s, scope, here)
 
     def inside(self, scope: Scope) -> bool:
@@ -217,12 +219,15 @@ class _Checker:
             stack.extend(e.args)
         return False
 
-    def meets(self, s: Barrier | Combine, scope: Scope, path: tuple[int, ...]) -> None:
-        what = f"combine {s.name}" if isinstance(s, Combine) else "barrier"
+    def meets(self, s: Barrier | Combine | Prefix, scope: Scope, path: tuple[int, ...]) -> None:
+        what = "barrier" if isinstance(s, Barrier) else f"{type(s).__name__.lower()} {s.name}"
         if any(kind in ("lane", "grid") for kind, _ in scope.loops) or scope.alone:
             self.report("barrier", f"{what} where not all lanes of the group come")
         if isinstance(s, Combine):
             self.varies.discard(s.name)
+        elif isinstance(s, Prefix):
+            self.varies.add(s.name)
+            self.varies.discard(s.total)
         else:
             self.barriers.append(path)  # lanes that combine exchange registers, and order no memory
 
@@ -239,7 +244,7 @@ class _Checker:
 
     def loop(self, s: For, scope: Scope, path: tuple[int, ...]) -> None:
         alike = s.kind in ("grid", "lane") or not (self.differs(s.start) or self.differs(s.stop))
-        if not alike and any(isinstance(t, Barrier | Combine) for t in ir.walk(s.body)):
+        if not alike and any(isinstance(t, Barrier | Combine | Prefix) for t in ir.walk(s.body)):
             self.report("barrier", f"in a loop over {s.index}, whose bounds differ between lanes")
         at = fresh()
         atom = atom_of(at)
@@ -388,18 +393,37 @@ class _Checker:
             a not in {u for u, _ in used} and not self.integers.proves(0 - span_of(scope, a), scope) for a in shared
         ):
             return False
-        return self.digit(used, width - 1, scope)
+        return self.digit(used, (), width, scope)
 
-    def digit(self, left: Sequence[tuple[Atom, Size]], reach: Size, scope: Scope) -> bool:
-        """Whether the next digit, and those after it, are above what the digits before add up to: ``reach`` at most."""
+    def digit(
+        self, left: Sequence[tuple[Atom, Size]], below: Sequence[tuple[Atom, Size]], width: int, scope: Scope
+    ) -> bool:
+        """Whether the next digit, and those after it, are above what the digits ``below`` add up to."""
         if not left:
             return True
         for k, (a, c) in enumerate(left):
-            spans = spans_of(scope, a)
-            if not spans or not self.integers.proves(absolute(c) - reach - 1, scope):
-                continue
-            span = next((s for s in spans if not any(x in scope.lower for x in atoms(s))), spans[0])
-            if self.digit([*left[:k], *left[k + 1 :]], reach + absolute(c) * span, scope):
+            rest = [*left[:k], *left[k + 1 :]]
+            fits = spans_of(scope, a) and self.above(absolute(c), below, width, scope)
+            if fits and self.digit(rest, (*below, (a, c)), width, scope):
+                return True
+        return False
+
+    def above(self, step: Size, below: Sequence[tuple[Atom, Size]], width: int, scope: Scope) -> bool:
+        """Whether ``step`` is above what the digits ``below`` add up to: one by one, or those of one sign together.
+
+        Together they may be bounded as they are not one by one, such as parts of a row and what is in a part.
+        """
+        for sign in (None, True, False):
+            together: Size = 0
+            others: Size = width - 1
+            for a, c in below:
+                if (absolute(c) == c) is sign:
+                    together = together + absolute(c) * symbol(a)
+                else:
+                    spans = spans_of(scope, a)
+                    span = next((s for s in spans if not any(x in scope.lower for x in atoms(s))), spans[0])
+                    others = others + absolute(c) * span
+            if self.integers.proves(step - others - together - 1, scope) and self.integers.proves(together, scope):
                 return True
         return False
 
@@ -411,6 +435,8 @@ class _Checker:
         if a.at == b.at and a.scope.loops == b.scope.loops and a.width == b.width:
             return  # the same thread
         if self.one or not any(kind in SHARED for kind, _ in (*a.scope.loops, *b.scope.loops)):
+            return
+        if not self.gpu and (self.follows(a, b) or self.follows(b, a)):
             return
         common = 0
         for x, y in zip(a.scope.loops, b.scope.loops, strict=False):
@@ -439,6 +465,19 @@ class _Checker:
                 first, last = sorted((a.path[depth], b.path[depth]))
                 if first < k < last:
                     return True
+        return False
+
+    def follows(self, a: _Site, b: _Site) -> bool:
+        """Whether ``b`` touches what ``a`` does in the turn before of a serial loop around both, and nothing else."""
+        if a.at is None or b.at is None or a.scope.loops != b.scope.loops or a.width != b.width:
+            return False
+        shared = [i for kind, group in a.scope.loops if kind in SHARED for i in group]
+        for i in (i for kind, group in a.scope.loops if kind == "serial" for i in group):
+            split = linear(a.at, i)
+            if split is not None and split[0] != 0 and a.at - b.at == split[0]:
+                # One turn more, so that the turn before is one of them: if no two meet, the two are of one thread.
+                lower = {**a.scope.lower, i: tuple(low - 1 for low in a.scope.lower[i])}
+                return self.injective(a.at, [*shared, i], a.width, dataclasses.replace(a.scope, lower=lower))
         return False
 
     def in_rows(self, site: _Site, own: Sequence[Atom]) -> bool:

@@ -1,7 +1,8 @@
 """Loop IR: the nest of loops that computes a kernel. Independent of the target; one page of grammar.
 
     kernel    := name, params, body
-    statement := For(index, start, stop, kind, body)     kind: parallel | vector | serial; on a GPU grid | group | lane
+    statement := For(index, start, stop, kind, body)     kind: parallel | vector | serial; on a GPU grid | group | lane;
+                                                           running: serial, before loops are dealt out to threads
                | Let(name, value)                        a new name, never assigned again
                | Declare(name, value)                    a new name that Assign may change
                | Assign(name, value)
@@ -10,15 +11,17 @@
                | Check(condition, code)                  leave the kernel with an error code where the condition fails
                | Alloc(name, space, dtype, size)         scratch memory: shared by a block, or a thread's own
                | Combine(name, fn, scratch)              name = fn over its values in the lanes of the group
+               | Prefix(name, total, fn, scratch)        name = fn over its values up to this lane, total = over all lanes
                | Barrier()                               the lanes of the group wait for each other's stores
                | Atomic(buffer, at, value)               add to an element that other threads add to
                | Fetch(names, buffer, at)                new names for neighbouring elements, loaded at once
                | Put(buffer, at, values)                 neighbouring elements, stored at once
     value     := index.Expr with fn in: const | name | word | load | cast | lane | lanes | aligned | a scalar function
 
-A CPU runs a ``parallel`` loop in pieces, a ``vector`` loop in vector registers. On a GPU, threads are the lanes of
-groups (:mod:`symgraph.loop.schedule`): the iterations of a ``grid`` loop are dealt out to all threads, those of a
-``group`` loop to the groups, those of a ``lane`` loop to the lanes of a group. Combine and Barrier are reached by all
+A CPU runs a ``parallel`` loop in pieces, a ``vector`` loop in vector registers. Each step of a ``running`` loop assigns
+``fn(acc, term)`` to one name, and stores that. On a GPU, threads are the lanes of groups
+(:mod:`symgraph.loop.schedule`): the iterations of a ``grid`` loop are dealt out to all threads, those of a ``group``
+loop to the groups, those of a ``lane`` loop to the lanes of a group. Combine, Prefix and Barrier are reached by all
 lanes of a group or by none.
 
 Parameters are 64-bit words: buffers, sizes and scalar constants. A kernel is thus specialised on structure and dtypes
@@ -47,7 +50,7 @@ class For:
     index: str
     start: Expr
     stop: Expr
-    kind: Literal["parallel", "vector", "serial", "grid", "group", "lane"]
+    kind: Literal["parallel", "vector", "serial", "running", "grid", "group", "lane"]
     body: list[Statement]
     total: Expr | None = None
 
@@ -128,6 +131,17 @@ class Combine:
 
 
 @dataclass(eq=False)
+class Prefix:
+    """``name`` gets, in each lane, ``fn`` over its values in the lanes up to this one; ``total``, new, over all."""
+
+    name: str
+    total: str
+    fn: str
+    dtype: np.dtype[Any]
+    scratch: str
+
+
+@dataclass(eq=False)
 class Barrier:
     """No lane of the group goes on before all have come here; each then sees what the others stored."""
 
@@ -165,7 +179,7 @@ class Put:
 
 
 Statement: TypeAlias = (
-    "For | Let | Declare | Assign | Store | If | Check | Alloc | Combine | Barrier | Atomic | Fetch | Put"
+    "For | Let | Declare | Assign | Store | If | Check | Alloc | Combine | Prefix | Barrier | Atomic | Fetch | Put"
 )
 
 
@@ -228,6 +242,8 @@ def show(kernel: LoopKernel) -> str:
                 lines.append(f"{pad}{s.space} {s.name}: {s.dtype.name}[{s.size}]")
             elif isinstance(s, Combine):
                 lines.append(f"{pad}combine {s.name} by {s.fn}")
+            elif isinstance(s, Prefix):
+                lines.append(f"{pad}prefix {s.name}, {s.total} by {s.fn}")
             elif isinstance(s, Barrier):
                 lines.append(f"{pad}barrier")
             elif isinstance(s, Fetch):

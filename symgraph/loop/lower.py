@@ -357,6 +357,8 @@ class _Lowering:
     # -- kernels ------------------------------------------------------------------------------------------------------
 
     def run(self) -> Lowered:
+        from symgraph.loop import running  # it is made of what is in this file
+
         for r in self.kernel.roots:
             for e in r.values:
                 self.count(e)
@@ -364,6 +366,8 @@ class _Lowering:
         first = self.kernel.roots[0]
         if first.accumulates and ix.resolve(first.values[0]).fn == "reduce" and not self.flat:
             self.column(first, top)
+        elif first.runs is not None:
+            running.lower(self, first, top)
         else:
             common = self.live(first.indices[: self.kernel.depth])
             single = self.kernel.depth == len(first.shape) and all(

@@ -9,6 +9,7 @@ many groups, is decided at the launch (:class:`Launch`): it is no part of the co
 * A *row kernel*, with reductions or further loops inside the common ones: one ``group`` loop over the rows. The lanes
   of the group share each inner loop; what they have added up is combined, in fixed order; what one stores and another
   loads has a barrier in between. Values of the whole row are computed by all lanes alike, and stored by lane 0.
+* A *running reduction* goes through a row in tiles (:mod:`symgraph.loop.prefix`).
 * A reduction that walks memory along the results' last axis (sums over leading axes, products of matrices) is a map in
   which each thread adds up its own.
 * A *scatter* that adds does so atomically where the GPU can (32 and 64 bits): in no fixed order. Narrower dtypes are
@@ -60,6 +61,7 @@ from symgraph.loop.nest import (
     sums,
     walk,
 )
+from symgraph.loop.prefix import parted, running_loop, split_running, tiles
 from symgraph.loop.split import split
 from symgraph.loop.wide import widened
 from symgraph.types import Size, floordiv, product, size_max
@@ -112,7 +114,7 @@ def deal_out(lowered: Lowered, scatters: bool) -> list[Stage]:
     if scatters:
         return [_Scheduler(lowered).scatters()]
     chain, inner = nest(lowered.loops.body, "parallel")
-    parts = split(lowered, rowwise(chain, inner))
+    parts = split_running(lowered) if running_loop(lowered) else split(lowered, rowwise(chain, inner))
     return [_Scheduler(p.lowered, p.workspace).run(p.rowwise) for p in parts]
 
 
@@ -233,7 +235,9 @@ class _Scheduler:
                 out.append(Barrier())
                 self.cooperates = True
                 stored = set()
-            if isinstance(s, For):
+            if isinstance(s, For) and s.kind == "running":
+                out += self.running(s, body)
+            elif isinstance(s, For):
                 out += self.dealt(s)
                 stored |= {t.buffer for t in walk([s]) if isinstance(t, Store)}
             elif isinstance(s, Store):
@@ -261,6 +265,14 @@ class _Scheduler:
             self.cooperates = True
             out.append(Combine(name, value.fn, value.dtype, self.words(value.dtype).name))
         return out
+
+    def running(self, s: For, body: Sequence[Statement]) -> list[Statement]:
+        """A loop that carries a value, in tiles of the group's lanes."""
+        self.cooperates = True
+        self.widest.append(self.extent(s))
+        _, assign, _ = parted(s)
+        start = next(t.value for t in body if isinstance(t, Declare) and t.name == assign.name)
+        return tiles(s, start, self.fresh, self.words(assign.value.dtype).name)
 
     def words(self, dtype: np.dtype[Any]) -> Alloc:
         """The block's scratch for values of ``dtype``, as registers hold them."""

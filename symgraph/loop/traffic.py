@@ -175,6 +175,9 @@ class _Walk:
                 test, inside, outside = e.args
                 yes, no = split(where, partial(self.conditions, test))
                 stack += [(outside, no), (inside, yes), (test, where)]
+            elif e.fn == "running":
+                _, j, size, _ = e.attr
+                stack.append((e.args[0], where.within(self.atom(j), size)))
             elif e.fn == "reduce":
                 _, indices, sizes = e.attr
                 for i, n in zip(indices, sizes, strict=True):

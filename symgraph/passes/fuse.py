@@ -40,6 +40,7 @@ class Root:
     indices: ix.Index
     values: tuple[ix.Expr, ...]
     accumulates: bool = False  # the value is a reduction over leading axes, added up in memory
+    runs: int | None = None  # the value is a running reduction along this axis
     inputs: list[ix.Access] = field(default_factory=list)  # loads, after inlining
     write: ix.Write | None = None  # for scatters: where the value goes
     fill: bool = False
@@ -63,7 +64,7 @@ class Kernel:
 
     @property
     def mergeable(self) -> bool:
-        return not any(r.accumulates or r.write for r in self.roots)
+        return not any(r.accumulates or r.write or r.runs is not None for r in self.roots)
 
     @property
     def shape(self) -> tuple[Size, ...]:
@@ -136,6 +137,14 @@ _LOCATING = frozenset(("arg_max", "arg_min", "max_and_argmax"))
 _REDUCTIONS = frozenset(("sum", "prod", "max", "min", "any", "all")) | _LOCATING
 
 
+def running_axis(op: Op) -> int | None:
+    """The axis along which an op carries a value from each element to the next; ``None`` for other ops."""
+    return op.axis if op.name in _RUNNING else None  # type: ignore[attr-defined]
+
+
+_RUNNING = frozenset(("cum_sum", "cum_prod", "cum_max", "cum_min"))
+
+
 def trailing(node: Apply) -> bool:
     """Whether a reduction removes the last axes of its operand: what it adds up then lies side by side."""
     axes, rank = reduced_axes(node.op) or (), node.inputs[0].type.ndim
@@ -186,11 +195,14 @@ class _Fuser:
         rank = node.outputs[0].type.ndim
         indices = tuple(ix.loop_index() for _ in range(rank))
         columns = bool(axes) and not trailing(node) and node.op.name not in _LOCATING
-        root = Root(node, node.outputs, indices, (), columns)
+        runs = running_axis(node.op)
+        root = Root(node, node.outputs, indices, (), columns, runs)
         self.kernel_of[root] = kernel = Kernel(
             self.position[node], [root], [node], rank, flops(node.op), weight(node.op)
         )
-        root.values = self.lower(node, indices, root, indices)
+        # The index that a running reduction goes along is bound by itself.
+        scope = indices if runs is None else (*indices[:runs], *indices[runs + 1 :])
+        root.values = self.lower(node, indices, root, scope)
         self.steps.append(kernel)
         self.load_all(node.outputs)
 
@@ -272,7 +284,7 @@ class _Fuser:
 
     def inlinable(self, node: Apply) -> bool:
         op = node.op
-        if any(v in self.stored for v in node.outputs) or len(node.outputs) > 1:
+        if any(v in self.stored for v in node.outputs) or len(node.outputs) > 1 or running_axis(op) is not None:
             return False
         if self.accepts is not None and isinstance(op, Contract | ContractAdd):
             return False  # a product of matrices inside another's loops would be computed over and over
@@ -296,6 +308,7 @@ class _Fuser:
                 bool(index)
                 and bool(use.root.indices)
                 and not use.root.accumulates
+                and use.root.runs is None
                 and index == use.access.scope[: len(index)]
             )
         if getattr(op, "lower", None) is None:

@@ -8,7 +8,8 @@ of a group go on in ``gridDim.y`` blocks.
 ``THREADS`` maps names of kernel source to callables: ``lane() lanes() group() groups() thread() threads() barrier()``,
 ``atomic_add(buffer, at, value)``, ``fetch_2 fetch_4 put_2 put_4 aligned`` of
 :mod:`~symgraph_kernels.cuda.memory`, and ``group_<function>_<dtype>(value, scratch)``, the combination of the lanes'
-values, the same in every lane and in an order that is always the same. Lanes exchange values by warp shuffles, and
+values, the same in every lane and in an order that is always the same; ``group_prefix_<function>_<dtype>`` is the
+combination of the lanes up to this one, and that of all. Lanes exchange values by warp shuffles, and
 warps through ``scratch`` in shared memory; in the simulator, which has no shuffles, all goes through shared memory.
 """
 
@@ -103,6 +104,33 @@ def combine(value, scratch):  # type: ignore[no-untyped-def]
     return value
 
 
+def prefix(value, scratch):  # type: ignore[no-untyped-def]
+    """By shuffles from lanes below, in steps of 1, 2, 4, ...; then what the warps before have, in order."""
+    width = cuda.blockDim.x
+    near = min(width, 32)
+    members = mask()
+    place = cuda.laneid & (near - 1)
+    step = 1
+    while step < near:
+        below = unpack(cuda.shfl_up_sync(members, pack(value), step))
+        if place >= step:
+            value = join(below, value)
+        step = step << 1
+    if width <= 32:
+        return value, unpack(cuda.shfl_sync(members, pack(value), cuda.laneid | (near - 1)))
+    own = cuda.threadIdx.x >> 5
+    cuda.syncthreads()
+    if place == 31:
+        scratch[own] = value
+    cuda.syncthreads()
+    total = unpack(scratch[0])
+    for warp in range(1, width >> 5):
+        if warp == own:
+            value = join(total, value)
+        total = join(total, unpack(scratch[warp]))
+    return value, total
+
+
 # -- in the simulator --------------------------------------------------------------------------------------------------
 
 
@@ -122,6 +150,19 @@ def combine_simulated(value, scratch):  # type: ignore[no-untyped-def]
     for other in range(1, cuda.blockDim.x):
         value = join(value, unpack(scratch[other]))
     return value
+
+
+def prefix_simulated(value, scratch):  # type: ignore[no-untyped-def]
+    """Through shared memory, in the order of the lanes."""
+    cuda.syncthreads()
+    scratch[cuda.threadIdx.x] = value
+    cuda.syncthreads()
+    total = unpack(scratch[0])
+    for other in range(1, cuda.blockDim.x):
+        if other == cuda.threadIdx.x:
+            value = join(total, value)
+        total = join(total, unpack(scratch[other]))
+    return value, total
 
 
 def atomic_add_simulated(buffer, at, value):  # type: ignore[no-untyped-def]
@@ -180,7 +221,7 @@ def _table() -> dict[str, Any]:
         table["atomic_add"] = device(atomic_add_simulated, _none, both)
         table |= {"fetch_2": fetch_2_simulated, "fetch_4": fetch_4_simulated, "aligned": aligned_simulated}
         table |= dict.fromkeys(("put_2", "put_4"), put_simulated)
-        how: Any = combine_simulated
+        how, along = combine_simulated, prefix_simulated
     else:
         from symgraph_kernels.cuda import memory
 
@@ -188,13 +229,14 @@ def _table() -> dict[str, Any]:
         table["barrier"] = device(barrier, _none, both)
         for name in ("atomic_add", "fetch_2", "fetch_4", "put_2", "put_4", "aligned"):
             table[name] = getattr(memory, name)
-        how = combine
+        how, along = combine, prefix
     for dtype in TYPES:
         if dtype == "float16":
             continue
         for fn in ("logical_or", "logical_and") if dtype == "bool" else _JOINED:
             names = {**both, **_packing(dtype), "join": SCALARS[f"{fn}_{dtype}"]}
             table[f"group_{fn}_{dtype}"] = device(how, dtype, names)
+            table[f"group_prefix_{fn}_{dtype}"] = device(along, _pair, names)
     return table
 
 
@@ -202,6 +244,12 @@ def _none(*operands: Any) -> Any:
     from numba.cuda import types
 
     return types.void
+
+
+def _pair(value: Any, scratch: Any) -> Any:
+    from numba.cuda import types
+
+    return types.UniTuple(value, 2)
 
 
 def _mask() -> Any:

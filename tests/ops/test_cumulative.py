@@ -1,0 +1,82 @@
+"""Running reductions against NumPy: compiled, on rows and columns of all lengths, and their derivatives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+import symgraph as sg
+from symgraph.errors import RankError
+from symgraph.op import apply
+from symgraph.ops.cumulative import CumSum
+from symgraph.passes.fuse import Kernel
+
+ARRAYS = hnp.arrays(
+    st.sampled_from([np.float32, np.float64, np.int16, np.uint8, np.bool_]),
+    hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5),
+)
+RUNNING = {"cumsum": np.cumsum}
+
+
+@pytest.mark.parametrize("name", RUNNING)
+@given(ARRAYS, st.integers(-3, 2) | st.none())
+def test_as_numpy(name: str, a: NDArray[Any], axis: int | None) -> None:
+    if axis is not None and not -a.ndim <= axis < a.ndim:
+        axis = None
+    x = sg.tensor("x", a.dtype, (None,) * a.ndim)
+    got = sg.function([x], getattr(sg, name)(x, axis), target="numpy")(a)
+    with np.errstate(all="ignore"):
+        want = RUNNING[name](a, axis=axis)
+    np.testing.assert_array_equal(got, want)
+    assert got.dtype == want.dtype
+
+
+SHAPES = [(4, 20), (3, 3), (0, 40), (4, 0), (1, 1), (50, 70), (2, 3000)]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int32"])
+def test_compiled_for_any_size(axis: int, reverse: bool, dtype: str) -> None:
+    x = sg.tensor("x", dtype, ("n", "m"))
+    op = CumSum(axis, reverse)
+    f = sg.function([x], apply(op, x))
+    for shape in SHAPES:
+        a = (10 * np.random.default_rng(1).normal(size=shape)).astype(dtype)
+        np.testing.assert_allclose(f(a), op.reference(a), rtol=2e-3 if dtype == "float16" else 1e-13, atol=1e-2)
+
+
+def test_the_sign_of_zero() -> None:
+    a = np.array([-0.0, 0.0])
+    np.testing.assert_array_equal(np.signbit(sg.vmap(sg.cumsum)(a[None])[0]), np.signbit(np.cumsum(a)))
+
+
+def test_what_comes_before_is_computed_on_the_way() -> None:
+    x = sg.matrix("x", shape=("n", "m"))
+    made = sg.lower([x], sg.cumsum(sg.exp(x) * 2, axis=1))
+    (step,) = made.program.steps
+    assert isinstance(step.step, Kernel)
+    made = sg.lower([x], sg.cumsum(sg.sum(x, axis=1)))
+    assert len(made.kernels) == 2  # all threads add up rows, one of them goes on
+
+
+def test_axes() -> None:
+    x = sg.matrix("x", shape=(3, 4))
+    assert sg.cumsum(x).type.shape == (12,)
+    assert sg.cumsum(sg.vector("i", dtype="int8", shape=3), 0).type.dtype == np.int64
+    assert sg.cumsum(sg.vector("i", dtype="int8", shape=3), 0, dtype="int8").type.dtype == np.int8
+    with pytest.raises(RankError, match=r"cumsum: axis 2 .*test_cumulative\.py"):
+        sg.cumsum(x, axis=2)
+
+
+def test_the_derivative_of_a_sum_runs_backwards() -> None:
+    x, w = sg.vector("x", shape=(4,)), np.array([1.0, 2.0, 3.0, 4.0])
+    g = sg.grad(sg.sum(sg.cumsum(x) * w), x)
+    np.testing.assert_array_equal(g.eval({x: np.zeros(4)}), [10, 9, 7, 4])
+    sg.testing.check_grads(lambda x: sg.sum(sg.cumsum(x * x) ** 2 * w), (np.array([3.0, -1.0, 0.0, 0.5]),), order=3)
