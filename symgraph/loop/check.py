@@ -360,7 +360,7 @@ class _Checker:
     def races(self) -> None:
         stored = {s.buffer for s in self.sites if s.writes}
         for site in self.sites:
-            if site.writes and not site.atomic and not site.alike:
+            if site.writes and not site.alike:
                 self.distinct(site)
         for buffer in stored:
             of = [s for s in self.sites if s.buffer == buffer]
@@ -370,12 +370,14 @@ class _Checker:
                         self.apart(a, b)
 
     def distinct(self, site: _Site) -> None:
-        """No two iterations store to one element."""
+        """No two iterations store to one element, nor all lanes of a group what is stored or added once."""
         scope = site.scope
         if self.gpu and not self.one:
             kinds = [kind for kind, _ in scope.loops]
             if "grid" not in kinds and "lane" not in kinds and not scope.alone:
                 self.report("race", f"{site.text}: all lanes store it")
+        if site.atomic:
+            return
         shared = [a for kind, group in scope.loops if kind in SHARED for a in group]
         if shared and (site.at is None or not self.injective(site.at, shared, site.width, scope)):
             self.report("race", f"{site.text}: two iterations may store it")

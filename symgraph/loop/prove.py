@@ -18,7 +18,7 @@ from symgraph.types import Atom, Dim, Size, atoms, floordiv
 
 DEPTH = 12
 """Eliminations in one proof."""
-TRIES = 400
+TRIES = 1000
 """Steps of one proof, over all ways that were tried."""
 
 
@@ -208,6 +208,7 @@ class _Proof:
         self.integers, self.scope, self.tries = integers, scope, TRIES
         self.rank = {a: k for k, a in enumerate(scope.order)}
         self.facts = [*scope.facts, *integers.facts]
+        self.open: set[Size] = set()  # dividends that are being bounded
 
     def run(self, goal: Size) -> bool:
         return self.attempt(goal, (), DEPTH)
@@ -294,7 +295,12 @@ class _Proof:
         if what == "quotient":
             dividend, divisor = parts
             if low:
-                yield 0 if self.attempt(dividend, facts, 3) else -1
+                if dividend not in self.open:
+                    self.open.add(dividend)  # what bounds the dividend may be the quotient
+                    natural = self.attempt(dividend, facts, 3)
+                    self.open.discard(dividend)
+                    if natural:
+                        yield 0
             else:
                 for most in self.most(dividend):
                     found = quotient(most + 1, divisor)

@@ -62,7 +62,7 @@ from symgraph.loop.nest import (
     walk,
 )
 from symgraph.loop.prefix import parted, running_loop, split_running, tiles
-from symgraph.loop.split import split
+from symgraph.loop.split import ATOMIC, Only, split
 from symgraph.loop.wide import widened
 from symgraph.types import Size, floordiv, product, size_max
 
@@ -71,8 +71,6 @@ LANES = ix.Expr("lanes", (), ix.INT, None, frozenset())
 ERROR = Param("error", "buffer", np.dtype("int32"))
 WARPS = 32
 """The most warps that a block has: one word of scratch for each."""
-ATOMIC = ("int32", "int64", "uint32", "uint64", "float32", "float64")
-"""Dtypes that the GPU adds atomically."""
 
 
 @dataclass(frozen=True)
@@ -107,15 +105,24 @@ class Stage:
     launch: Launch
     checks: list[Apply]
     workspace: tuple[Variable, ...] = ()  # what it stores for the launches after it alone
+    zeroed: tuple[Variable, ...] = ()  # what has to be zeros before
+    only: Only | None = None  # for which sizes it is launched; None: all
 
 
-def deal_out(lowered: Lowered, scatters: bool) -> list[Stage]:
-    """The launches that run a kernel, lowered ``flat``, on a GPU. ``scatters``: whether its stores are a scatter's."""
+def deal_out(lowered: Lowered, scatters: bool, atomics: bool = False) -> list[Stage]:
+    """The launches that run a kernel, lowered ``flat``, on a GPU.
+
+    Args:
+        lowered: the kernel.
+        scatters: whether its stores are a scatter's.
+        atomics: whether parts of a reduction may be added in no fixed order.
+    """
     if scatters:
         return [_Scheduler(lowered).scatters()]
     chain, inner = nest(lowered.loops.body, "parallel")
-    parts = split_running(lowered) if running_loop(lowered) else split(lowered, rowwise(chain, inner))
-    return [_Scheduler(p.lowered, p.workspace).run(p.rowwise) for p in parts]
+    parts = split_running(lowered) if running_loop(lowered) else split(lowered, rowwise(chain, inner), atomics)
+    stages = [_Scheduler(p.lowered, p.workspace).run(p.rowwise) for p in parts]
+    return [replace(s, zeroed=p.zeroed, only=p.only) for s, p in zip(stages, parts, strict=True)]
 
 
 class _Scheduler:
@@ -240,7 +247,10 @@ class _Scheduler:
             elif isinstance(s, For):
                 out += self.dealt(s)
                 stored |= {t.buffer for t in walk([s]) if isinstance(t, Store)}
-            elif isinstance(s, Store):
+            elif isinstance(s, If) and any(isinstance(t, For) and t.kind == "parallel" for t in walk([s])):
+                out.append(If(s.condition, self.shared(s.then), self.shared(s.otherwise)))
+                stored |= {t.buffer for t in walk([s]) if isinstance(t, Store)}
+            elif isinstance(s, Store | Atomic):
                 first = If(call("equal", LANE, ix.size_value(0), dtype=ix.BOOL), [s], [])
                 if k < last:
                     # Lanes may still have to load what this overwrites, or to load it.

@@ -44,8 +44,20 @@ class MemoryPlan:
     of: dict[Variable, Buffer] = field(default_factory=dict)
 
 
-def plan_memory(steps: Sequence[Step], outputs: Collection[Variable], given: Collection[Variable]) -> MemoryPlan:
-    """Assign each stored tensor a buffer. ``outputs`` leave the program; ``given`` are inputs, never written."""
+def plan_memory(
+    steps: Sequence[Step],
+    outputs: Collection[Variable],
+    given: Collection[Variable],
+    apart: Collection[Variable] = (),
+) -> MemoryPlan:
+    """Assign each stored tensor a buffer.
+
+    Args:
+        steps: in the order in which they run.
+        outputs: leave the program.
+        given: inputs, never written.
+        apart: results that are in place of no operand: something is stored there before operands are read.
+    """
     last: dict[Variable, int] = {}
     for k, step in enumerate(steps):
         for v in _reads(step):
@@ -61,7 +73,7 @@ def plan_memory(steps: Sequence[Step], outputs: Collection[Variable], given: Col
             if v in plan.of:  # a scatter into a buffer that was filled by an earlier step
                 plan.of[v].last = last[v]
                 continue
-            for u in replaceable(v):
+            for u in replaceable(v) if v not in apart else ():
                 b = plan.of.get(u)
                 if b is None or u in fixed or u in outside or last[u] != k or b.last != k:
                     continue

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from symgraph.graph import Constant, SharedVariable, Variable
+from symgraph.loop.split import Only
 from symgraph.passes.fuse import Kernel
 from symgraph.passes.memory import Buffer
 
 if TYPE_CHECKING:
     from symgraph.loop.schedule import Launch
-    from symgraph.runtime.program import Program
+    from symgraph.runtime.program import Program, ProgramStep
 
 
 def _threads(launch: Launch) -> str:
@@ -18,6 +19,11 @@ def _threads(launch: Launch) -> str:
     if launch.kind == "one":
         return "[one thread]"
     return f"[threads for {launch.lanes}]" if launch.kind == "grid" else f"[{launch.groups} rows of {launch.lanes}]"
+
+
+def _ways(step: ProgramStep) -> str:
+    """For which sizes a launch is made, and whether it adds to zeros."""
+    return f", if {step.repeat}" * isinstance(step.repeat, Only) + ", adds to zeros" * bool(step.zeroed)
 
 
 def describe(program: Program) -> str:
@@ -52,7 +58,7 @@ def describe(program: Program) -> str:
         what = "+".join(ops) if s.host is None else ", ".join(str(n.op) for n in s.step.nodes)
         arrow = f"{', '.join(label(v) for v in writes)} <- {', '.join(label(v) for v in reads)}"
         what = what if len(what) <= 60 else what[:57] + "..."
-        rows.append((str(k), s.name, arrow, what if s.launch is None else f"{what}  {_threads(s.launch)}"))
+        rows.append((str(k), s.name, arrow, what if s.launch is None else f"{what}  {_threads(s.launch)}{_ways(s)}"))
     width = [max((len(r[c]) for r in rows), default=0) for c in range(3)]
     hosts = sum(s.host is not None for s in program.steps)
     cpu = program.target == "cpu"

@@ -65,6 +65,7 @@ def function(
     stream: Any = None,
     device_outputs: bool | None = None,
     graphs: bool = True,
+    atomics: bool = False,
 ) -> Function:
     """Compile a graph into a function of arrays.
 
@@ -89,9 +90,14 @@ def function(
         device_outputs: for target ``"cuda"``: whether results stay on the device, as
             :class:`~symgraph.runtime.arrays.DeviceArray`; by default if an argument is there.
         graphs: for target ``"cuda"``: whether calls are captured as CUDA graphs, which are replayed.
+        atomics: for target ``"cuda"``: sums that are cut into parts add them atomically where that saves a launch. The
+            order of additions is then not fixed: sums of floats differ within rounding from call to call. By default
+            parts are combined in fixed order.
 
     No call compiles anything: a function takes arrays of any size and memory layout that its types allow.
-    Results are deterministic for a fixed number of threads. Functions are thread-safe and can be pickled.
+    Results are deterministic for a fixed number of threads, and on a GPU, but for one thing: scatters that add floats
+    (:func:`symgraph.add_at`, gradients of indexing) do it atomically there, in no fixed order, whatever ``atomics`` is.
+    Functions are thread-safe and can be pickled.
 
     Raises:
         MissingInputError: the outputs need an input that is not given.
@@ -102,7 +108,7 @@ def function(
         return Function(
             inputs, outputs, updates, givens, name=name, target=target, check=check, stop_after=stop_after,
             threads=threads, fast_math=fast_math, levels=levels, stream=stream, device_outputs=device_outputs,
-            graphs=graphs,
+            graphs=graphs, atomics=atomics,
         )  # fmt: skip
 
 
@@ -139,11 +145,13 @@ class Function:
         stream: Any = None,
         device_outputs: bool | None = None,
         graphs: bool = True,
+        atomics: bool = False,
     ) -> None:
         start = time.perf_counter()
         if target not in TARGETS:
             raise FormatError(f"target: {target!r} is not among {', '.join(TARGETS)}")
-        require(target, stream=stream, device_outputs=device_outputs, graphs=None if graphs else graphs)
+        unusual = {"graphs": None if graphs else graphs, "atomics": atomics or None}
+        require(target, stream=stream, device_outputs=device_outputs, **unusual)
         if threads is not None and threads < 1:
             raise FormatError(f"threads: wanted at least 1, got {threads}")
         if check not in CHECKS:
@@ -153,7 +161,7 @@ class Function:
         self._options: dict[str, Any] = {
             "name": name, "target": target, "check": check, "stop_after": stop_after, "threads": threads,
             "fast_math": fast_math, "levels": levels, "stream": stream, "device_outputs": device_outputs,
-            "graphs": graphs,
+            "graphs": graphs, "atomics": atomics,
         }  # fmt: skip
         self._form: str = "none" if outputs is None else "one" if isinstance(outputs, Variable) else "list"
         outputs = getattr(outputs, "variable", outputs)
@@ -201,7 +209,7 @@ class Function:
         count = len(wanted)
         destinations = {v: k for k, v in enumerate(final.outputs[count : count + len(pairs)])}
         self._program = build(
-            final, final.outputs, destinations, size_checks(self.graph), threads or os.cpu_count() or 1, target
+            final, final.outputs, destinations, size_checks(self.graph), threads or os.cpu_count() or 1, target, atomics
         )
         self.seconds["fuse and lower"] = time.perf_counter() - start
         start = time.perf_counter()

@@ -308,7 +308,7 @@ class GpuExecutable:
         if self._checks:
             parts[-1].steps.append(_Ready(self._clear, [(self._errors, 0, ERROR.itemsize * len(program.steps))]))
         for k, s in enumerate(program.steps):
-            made = self._ready(k, plan)
+            made = [*self._zeros(k, plan), *self._ready(k, plan)]
             if s.host is not None:
                 parts += [_Part(made, host=True), _Part([])]
             else:
@@ -331,8 +331,15 @@ class GpuExecutable:
         turns = 1 if s.repeat is None else s.repeat(plan.env)
         return [_Ready(action, [self._word(b, step, plan, turn) for b in s.bindings], step) for turn in range(turns)]
 
+    def _zeros(self, step: int, plan: Plan) -> list[_Ready]:
+        """What makes zeros of that which a step adds to."""
+        s = self.program.steps[step]
+        used = s.repeat is None or s.repeat(plan.env)
+        return [_Ready(self._clear, [self._word(v, step, plan)]) for v in s.zeroed if used]
+
     def _clear(self, values: list[Any], stream: int) -> None:
-        self.device.clear(values[0], stream)
+        if values[0].nbytes:
+            self.device.clear(values[0], stream)
 
     def _word(self, bound: Any, step: int, plan: Plan, turn: int = 0) -> Any:
         if isinstance(bound, Constant):

@@ -16,6 +16,7 @@ from symgraph.passes.memory import MemoryPlan
 from symgraph.pipeline import PassRecord, run_pipeline
 from symgraph.runtime.checks import size_checks
 from symgraph.runtime.cost import Cost, program_cost
+from symgraph.runtime.device import require
 from symgraph.runtime.function import _checked_inputs, _needed, _own_outputs
 from symgraph.runtime.program import Program, build
 
@@ -102,6 +103,7 @@ def lower(
     *,
     fast_math: bool = False,
     levels: Sequence[str] | None = None,
+    atomics: bool = False,
 ) -> Lowering:
     """The program that ``sg.function(inputs, outputs, target=target)`` runs: kernels, memory plan and cost.
 
@@ -111,14 +113,16 @@ def lower(
         inputs: as of :func:`symgraph.function`.
         outputs: a variable or several.
         target: ``"cpu"`` or ``"cuda"``.
-        fast_math, levels: as of :func:`symgraph.function`.
+        fast_math, levels, atomics: as of :func:`symgraph.function`.
 
     Raises:
-        FormatError: there is no such target.
+        FormatError: there is no such target, or it has no use for ``atomics``.
         MissingInputError: the outputs need an input that is not given.
     """
     if target not in TARGETS:
         raise FormatError(f"lower: target: {target!r} is not among {', '.join(TARGETS)}")
+    if target != "cuda":
+        require(target, atomics=atomics or None)
     given = _checked_inputs(inputs)
     found: Any = getattr(outputs, "variable", outputs)
     wanted = [as_variable(v) for v in ([found] if isinstance(found, Variable) else found)]
@@ -126,7 +130,7 @@ def lower(
     optimized, passes = run_pipeline(graph, levels=levels, fast_math=fast_math)
     final = _own_outputs(legalize(optimized))
     threads = 1 if target == "cuda" else os.cpu_count() or 1
-    program = build(final, final.outputs, {}, size_checks(graph), threads, target)
+    program = build(final, final.outputs, {}, size_checks(graph), threads, target, atomics)
     kernels: dict[str, LoweredKernel] = {}
     for s in program.steps:
         if s.loops is not None:

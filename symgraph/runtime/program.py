@@ -10,6 +10,7 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,7 @@ class ProgramStep:
     launch: Launch | None = None  # on a GPU
     workspace: tuple[Variable, ...] = ()  # what it stores for later launches of the same step
     repeat: Callable[[Env], int] | None = None  # how often it is launched, where that depends on sizes
+    zeroed: tuple[Variable, ...] = ()  # what has to be zeros before
 
 
 @dataclass(frozen=True)
@@ -127,15 +129,20 @@ def build(
     checks: Sequence[SizeCheck],
     threads: int,
     target: str = "cpu",
+    atomics: bool = False,
 ) -> Program:
-    """Fuse, lower and plan an optimized graph for ``"cpu"`` or ``"cuda"``. Compiles nothing and needs no device."""
+    """Fuse, lower and plan an optimized graph for ``"cpu"`` or ``"cuda"``. Compiles nothing and needs no device.
+
+    ``atomics``: parts of reductions may be added in no fixed order, on a GPU.
+    """
     cpu = target == "cpu"
-    made, accepts, limit = (_made, None, MAX_WEIGHT) if cpu else (_launches, products.accepts, GPU_WEIGHT)
+    launches = partial(_launches, atomics=atomics)
+    made, accepts, limit = (_made, None, MAX_WEIGHT) if cpu else (launches, products.accepts, GPU_WEIGHT)
     fused = fuse(graph, accepts, limit)
     if not cpu:
         fused = epilogues(fused, outputs, products.takes_epilogue)
     steps = [made_step for s in schedule(fused, outputs) for made_step in made(s)]
-    memory = plan_memory([s.step for s in steps], outputs, graph.inputs)
+    memory = plan_memory([s.step for s in steps], outputs, graph.inputs, {v for s in steps for v in s.zeroed})
     for k, s in enumerate(steps):
         for v in s.workspace:
             last = max(j for j, t in enumerate(steps) if t.step is s.step)
@@ -146,7 +153,7 @@ def build(
     )
 
 
-def _launches(step: Step) -> list[ProgramStep]:
+def _launches(step: Step, atomics: bool) -> list[ProgramStep]:
     """A step on a GPU: one launch or several, one after the other."""
     if isinstance(step, LibraryCall):
         name, text, loops, bindings, launch = products.product(step)
@@ -155,7 +162,7 @@ def _launches(step: Step) -> list[ProgramStep]:
         return _sort(step) if sorts.accepts(step) else [_host(step)]
     lowered = lower(step, flat=True)
     out = []
-    for stage in deal_out(lowered, any(r.write for r in step.roots)):
+    for stage in deal_out(lowered, any(r.write for r in step.roots), atomics):
         name, text = emit(stage.loops, CUDA)
         made = ProgramStep(
             name,
@@ -168,6 +175,8 @@ def _launches(step: Step) -> list[ProgramStep]:
             loops=stage.loops,
             launch=stage.launch,
             workspace=stage.workspace,
+            repeat=stage.only,
+            zeroed=stage.zeroed,
         )
         out.append(made)
     return out

@@ -116,7 +116,7 @@ def test_program(build: Callable[[Variable], Any], size: tuple[int, int]) -> Non
 
 
 def test_result_of_a_row_in_place_of_what_all_lanes_load() -> None:
-    z, x = sg.matrix("z", shape=("k", "n")), sg.matrix("x", shape=("n", "m"))
+    z, x = sg.matrix("z", shape=("k", "n")), sg.matrix("x", shape=("n", 9))
     scale = sg.sum(z * z, axis=0)
     outputs = [sg.sum(x, axis=1) + scale, sg.sum(sg.exp(x * scale[:, None]), axis=1)]
     rng = np.random.default_rng(0)

@@ -1,0 +1,117 @@
+"""Reductions in parts on Numba's CUDA simulator: long rows, and sums that are added atomically."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+import symgraph as sg
+from symgraph.graph import Constant, Variable, leaves
+from symgraph.loop import split
+from symgraph.runtime.interpreter import interpret
+from symgraph.types import evaluate
+from tests.backend.table import same
+
+
+@pytest.fixture(autouse=True)
+def cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reductions of a few terms are cut into parts, and up to four rows of more than six."""
+    small = {"MANY": 1, "PART": 3, "PARTS": 8, "COLUMN": 2, "LONGEST": 5, "ROW": 3}
+    for name, value in small.items():
+        monkeypatch.setattr(split, name, value)
+
+
+def check(outputs: Variable | Sequence[Variable], *arrays: Any, atomics: bool = False) -> sg.Function:
+    """Compare a function of all leaves, in the order in which they were made, with the interpreter; call it twice."""
+    wanted = [outputs] if isinstance(outputs, Variable) else list(outputs)
+    inputs = sorted((v for v in leaves(wanted) if not isinstance(v, Constant)), key=lambda v: v.serial)
+    fn = sg.function(inputs, wanted, target="cuda", atomics=atomics)
+    given = [np.asarray(a, v.type.dtype) for a, v in zip(arrays, inputs, strict=True)]
+    with np.errstate(all="ignore"):
+        expected = interpret(wanted, dict(zip(inputs, given, strict=True)))
+    for _ in range(3):  # launches, a graph that is made, and its replay
+        for k, (got, want) in enumerate(zip(fn(*given), expected, strict=True)):
+            same(got, want, f"output {k}")
+    return fn
+
+
+def launches(fn: sg.Function) -> int:
+    """How many there were in the last call."""
+    plan = fn.program.last_plan
+    assert plan is not None
+    return sum(1 if s.repeat is None else s.repeat(plan.env) for s in fn.program.steps)
+
+
+def parts(fn: sg.Function) -> list[int]:
+    """Of the last call, by workspace, among those that it used."""
+    plan = fn.program.last_plan
+    assert plan is not None
+    used = [s for s in fn.program.steps if s.repeat is None or s.repeat(plan.env)]
+    return [evaluate(v.type.shape[-1], plan.env) for s in used for v in s.workspace]
+
+
+def layernorm(x: Variable) -> Variable:
+    centred = x - sg.mean(x, axis=1, keepdims=True)
+    return centred / sg.sqrt(sg.mean(centred * centred, axis=1, keepdims=True) + 1e-5)
+
+
+def statistics(x: Variable) -> list[Variable]:
+    """Results of the row, and of its elements, of reductions that depend on each other and that do not."""
+    mean, high = sg.mean(x, axis=1), sg.max(x, axis=1)
+    return [mean, high, sg.exp(x - high[:, None]), sg.sum((x - mean[:, None]) ** 2, axis=1)]
+
+
+def log_softmax_gradient(x: Variable) -> Variable:
+    return sg.grad(sg.sum(sg.log_softmax(x, axis=1)[:, 0]), x)
+
+
+def weighted(x: Variable) -> Variable:
+    """Two axes of a row that are stepped through apart."""
+    by = sg.constant(np.arange(1.0, 4.0))
+    y = sg.reshape(x, (x.shape[0], -1, 3)) * by
+    return y - sg.sum(y, axis=(1, 2), keepdims=True)
+
+
+ROWS: dict[str, tuple[Callable[[Variable], Any], int, int]] = {
+    "sum": (lambda x: sg.sum(x, axis=1), 1, 2),
+    "mean": (lambda x: sg.mean(x, axis=1), 1, 2),
+    "max": (lambda x: sg.max(x, axis=1), 1, 2),
+    "argmax": (lambda x: sg.argmax(x, axis=1), 1, 3),
+    "log_sum_exp": (lambda x: sg.logsumexp(x, axis=1), 1, 3),
+    "softmax": (lambda x: sg.softmax(x, axis=1), 1, 4),
+    "layernorm": (layernorm, 1, 4),
+    "several": (statistics, 1, 3),
+    "gradient": (log_softmax_gradient, 3, 6),
+    "weighted": (weighted, 2, 3),
+}
+"""Of a matrix; with how many launches there are for whole rows, and for rows in parts."""
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_few_long_rows_are_cut_and_others_are_not(name: str) -> None:
+    build, whole, several = ROWS[name]
+    rng = np.random.default_rng(0)
+    x = sg.matrix("x", shape=("n", "m"))
+    fn = check(build(x), rng.normal(size=(3, 12)))
+    assert launches(fn) == several
+    assert set(parts(fn)) == {2}
+    for shape in [(5, 12), (3, 3), (1, 3)]:
+        fn(rng.normal(size=shape))
+        assert (launches(fn), parts(fn)) == (whole, [])
+    fn(rng.normal(size=(1, 60)))
+    assert (launches(fn), set(parts(fn))) == (several, {8})
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_sizes_that_are_known_leave_one_way(name: str) -> None:
+    build, _, _ = ROWS[name]
+    a = np.random.default_rng(0).normal(size=(3, 12))
+    fn = check(build(sg.matrix("x", shape=(3, 12))), a)
+    assert all(s.repeat is None for s in fn.program.steps)
+    assert any(s.workspace for s in fn.program.steps)
+    for shape in [(5, 12), (3, 3)]:
+        low = sg.lower([x := sg.matrix("x", shape=shape)], build(x), target="cuda")
+        assert not any(s.workspace or s.repeat for s in low.program.steps)
