@@ -144,3 +144,17 @@ def test_products() -> None:
         (r,) = resources([kernel], [(8, 0)], processes=1)[8, 0].values()
         assert r.spills == r.stack == 0
         assert r.shared == 16 * 2 * 65 * (4 if dtype == "float32" else 8)
+
+
+@needs_ptxas
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sorts(dtype: str) -> None:
+    """A lane's elements stay in registers; three blocks that sort or merge tiles fit into a multiprocessor."""
+    x = sg.matrix("x", dtype=dtype, shape=("n", "m"))
+    kernels = sg.lower([x], sg.argsort(x, 0), "cuda").kernels
+    assert len(kernels) == 4
+    for cc, got in resources(kernels, CCS, processes=1).items():
+        for r in got.values():
+            assert r.spills == r.stack == 0
+            assert r.shared <= 1792 * (8 if dtype == "float32" else 12) + 16
+            assert r.registers <= 128, cc
