@@ -55,8 +55,9 @@ two iterations that run at the same time never store to one element, nor does on
 stores without a barrier in between, atomic additions aside; barriers are reached by all lanes of a group or by
 none. The suite does it for every kernel of the registry, names how many cannot be decided (16 of some 1,620 for
 GPUs, 14 of some 1,390 for the CPU: `tests/loop/test_check.py`), and makes kernels wrong on purpose, each of which
-is found out. The matrix product in tiles is text, not loops, and is not among them: its bounds are checked by the
-simulator alone.
+is found out. The matrix product in tiles and the sorting kernels are text, not loops, and are not among them: they
+are run lane by lane (`symgraph.testing.races`), where accesses out of bounds, races, and barriers that not all
+lanes reach are found for the sizes that are run.
 
 """
 

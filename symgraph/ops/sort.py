@@ -20,7 +20,8 @@ from symgraph.types import TensorType
 class ArgSort(Located):
     """Positions along ``axis`` in ascending order of the elements, nan last, equal ones in the order they have.
 
-    x: T[S] -> int64[S]. A step of NumPy's on the processor: a stable sort of O(n log n).
+    x: T[S] -> int64[S]. A stable sort of O(n log n): a step of NumPy's on the processor, launches of
+    ``symgraph_kernels.cuda.sort`` on a GPU.
     """
 
     axis: int
