@@ -10,8 +10,9 @@
 * *barrier*: each Barrier, Combine and Prefix is reached by all lanes of a group or by none: it is in no loop that lanes
   share, and under no condition that differs between them.
 
-Index arithmetic is taken not to overflow, nor a cast of an index to lose bits. Buffers are taken to be distinct; those
-that the memory plan lets share memory are read and written element for element.
+Index arithmetic is taken not to overflow, nor a cast of an index to lose bits; no size that indices are divided by
+is 0. Buffers are distinct, but for those that are said to share memory. Where there is no loop over groups there is
+one group, as :mod:`symgraph.runtime.launch` makes sure.
 """
 
 from __future__ import annotations
@@ -103,6 +104,7 @@ def check(
     one: bool = False,
     extent: Size | None = None,
     equations: Sequence[tuple[Size, Size]] = (),
+    shares: Mapping[str, str] | None = None,
 ) -> list[Finding]:
     """What could not be proved of ``kernel``, whose parameters are bound to ``bindings``.
 
@@ -112,20 +114,27 @@ def check(
         one: a single thread runs it.
         extent: that of the parallel loop, which a CPU's threads divide between them.
         equations: sizes that are equal, as the program's checks make sure.
+        shares: buffers that lie in the memory of another one, and that one.
     """
     known: dict[Atom, Size] = {}
     for a, b in equations:
         one_atom = a.atom if isinstance(a, Dim) and a.atom is not None else b.atom if isinstance(b, Dim) else None
         if one_atom is not None and not one_atom.fn and one_atom not in known:
             known[one_atom] = b if isinstance(a, Dim) and a.atom is one_atom else a
-    return _Checker(kernel, bindings, one, extent, known).run()
+    return _Checker(kernel, bindings, one, extent, known, shares or {}).run()
 
 
 class _Checker:
     def __init__(
-        self, kernel: LoopKernel, bindings: Sequence[Any], one: bool, extent: Size | None, known: Mapping[Atom, Size]
+        self,
+        kernel: LoopKernel,
+        bindings: Sequence[Any],
+        one: bool,
+        extent: Size | None,
+        known: Mapping[Atom, Size],
+        shares: Mapping[str, str],
     ) -> None:
-        self.kernel, self.one, self.extent = kernel, one, extent
+        self.kernel, self.one, self.extent, self.shares = kernel, one, extent, shares
         self.found: dict[Finding, None] = {}
         self.sizes: dict[str, Size] = {}
         self.integers = Integers()
@@ -353,7 +362,8 @@ class _Checker:
             if not self.integers.proves(size - width - place, scope):
                 self.report("bounds", f"{text} beyond {size}")
         if buffer != "error":
-            self.sites.append(_Site(buffer, place, scope, path, writes, width, text, atomic, alike))
+            memory = self.shares.get(buffer, buffer)
+            self.sites.append(_Site(memory, place, scope, path, writes, width, text, atomic, alike))
 
     # -- races --------------------------------------------------------------------------------------------------------
 
@@ -434,7 +444,8 @@ class _Checker:
         if a.at is None or b.at is None:
             self.report("race", f"{a.text} and {b.text}")
             return
-        if a.at == b.at and a.scope.loops == b.scope.loops and a.width == b.width:
+        alike = self.inside(a.scope) or (a.scope.alone and b.scope.alone)
+        if alike and a.at == b.at and a.scope.loops == b.scope.loops and a.width == b.width:
             return  # the same thread
         if self.one or not any(kind in SHARED for kind, _ in (*a.scope.loops, *b.scope.loops)):
             return

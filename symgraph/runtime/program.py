@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from symgraph.emit.python import CUDA, emit
 from symgraph.errors import IndexRangeError, SizeError
 from symgraph.graph import Apply, Constant, Graph, Variable
-from symgraph.loop.ir import LoopKernel
+from symgraph.loop.ir import If, LoopKernel, Store, walk
 from symgraph.loop.lower import INDEX_ERROR, Lowered, lower
 from symgraph.loop.schedule import ErrorWord, Launch, deal_out
 from symgraph.passes.epilogue import epilogues
@@ -142,7 +142,8 @@ def build(
     if not cpu:
         fused = epilogues(fused, outputs, products.takes_epilogue)
     steps = [made_step for s in schedule(fused, outputs) for made_step in made(s)]
-    memory = plan_memory([s.step for s in steps], outputs, graph.inputs, {v for s in steps for v in s.zeroed})
+    apart = {v for s in steps for v in (*s.zeroed, *_by_one_lane(s))}
+    memory = plan_memory([s.step for s in steps], outputs, graph.inputs, apart)
     for k, s in enumerate(steps):
         for v in s.workspace:
             last = max(j for j, t in enumerate(steps) if t.step is s.step)
@@ -151,6 +152,16 @@ def build(
     return Program(
         graph, graph.inputs, tuple(outputs), dict(destinations), steps, memory, list(checks), threads, target
     )
+
+
+def _by_one_lane(s: ProgramStep) -> list[Variable]:
+    """Results that one lane of a group stores, when others may still have to read an operand in their place."""
+    if s.loops is None or s.launch is None:
+        return []
+    first = [t for t in walk(s.loops.body) if isinstance(t, If) and t.condition.fn == "equal"]
+    names = {u.buffer for t in first if t.condition.args[0].fn == "lane" for u in walk(t.then) if isinstance(u, Store)}
+    bound = zip(s.loops.params, s.bindings, strict=True)
+    return [b for p, b in bound if p.name in names and isinstance(b, Variable)]
 
 
 def _launches(step: Step, atomics: bool) -> list[ProgramStep]:
