@@ -60,10 +60,17 @@ class Blas:
         return not self.by_cublas(call) and products.takes_epilogue(call)
 
 
-def check(blas: str) -> None:
+def check_blas(blas: str) -> None:
     """Raise :class:`~symgraph.errors.FormatError` for an option that there is not."""
     if blas not in OPTIONS:
         raise FormatError(f"blas: {blas!r} is not among {', '.join(map(repr, OPTIONS))}")
+
+
+def require_blas(blas: str) -> None:
+    """As :func:`check_blas`; and raise :class:`~symgraph.errors.MissingDeviceError` where it cannot be used here."""
+    check_blas(blas)
+    if blas == "cublas":
+        cublas.require()
 
 
 def worth_cublas(call: LibraryCall) -> bool:

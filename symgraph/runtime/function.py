@@ -28,6 +28,7 @@ from symgraph.op import TensorLike, as_variable
 from symgraph.ops.elementwise import StopGradient
 from symgraph.passes.decompose import legalize
 from symgraph.pipeline import Trace, run_pipeline
+from symgraph.runtime.blas import require_blas
 from symgraph.runtime.checks import agree, describe_difference, size_checks
 from symgraph.runtime.device import executable, require
 from symgraph.runtime.interpreter import interpret
@@ -66,6 +67,7 @@ def function(
     device_outputs: bool | None = None,
     graphs: bool = True,
     atomics: bool = False,
+    blas: str = "auto",
 ) -> Function:
     """Compile a graph into a function of arrays.
 
@@ -93,6 +95,9 @@ def function(
         atomics: for target ``"cuda"``: sums that are cut into parts add them atomically where that saves a launch. The
             order of additions is then not fixed: sums of floats differ within rounding from call to call. By default
             parts are combined in fixed order.
+        blas: for target ``"cuda"``: who computes products of matrices: ``"tiles"``, symgraph's own kernels;
+            ``"cublas"``, all of them in float32 and float64; ``"auto"``, those that arithmetic bounds, where
+            nvmath-python and cuBLAS are installed.
 
     No call compiles anything: a function takes arrays of any size and memory layout that its types allow.
     Results are deterministic for a fixed number of threads, and on a GPU, but for one thing: scatters that add floats
@@ -101,14 +106,15 @@ def function(
 
     Raises:
         MissingInputError: the outputs need an input that is not given.
-        MissingDeviceError: there is no GPU for target ``"cuda"``; the message says what is missing and what to install.
+        MissingDeviceError: there is no GPU for target ``"cuda"``, or no cuBLAS for ``blas="cublas"``; the message says
+            what is missing and what to install.
         UpdateError: an update of something that is not shared, or of another type.
     """
     with compiling(name or "function"):
         return Function(
             inputs, outputs, updates, givens, name=name, target=target, check=check, stop_after=stop_after,
             threads=threads, fast_math=fast_math, levels=levels, stream=stream, device_outputs=device_outputs,
-            graphs=graphs, atomics=atomics,
+            graphs=graphs, atomics=atomics, blas=blas,
         )  # fmt: skip
 
 
@@ -146,12 +152,18 @@ class Function:
         device_outputs: bool | None = None,
         graphs: bool = True,
         atomics: bool = False,
+        blas: str = "auto",
     ) -> None:
         start = time.perf_counter()
         if target not in TARGETS:
             raise FormatError(f"target: {target!r} is not among {', '.join(TARGETS)}")
-        unusual = {"graphs": None if graphs else graphs, "atomics": atomics or None}
+        unusual = {
+            "graphs": None if graphs else graphs,
+            "atomics": atomics or None,
+            "blas": None if blas == "auto" else blas,
+        }
         require(target, stream=stream, device_outputs=device_outputs, **unusual)
+        require_blas(blas)
         if threads is not None and threads < 1:
             raise FormatError(f"threads: wanted at least 1, got {threads}")
         if check not in CHECKS:
@@ -161,7 +173,7 @@ class Function:
         self._options: dict[str, Any] = {
             "name": name, "target": target, "check": check, "stop_after": stop_after, "threads": threads,
             "fast_math": fast_math, "levels": levels, "stream": stream, "device_outputs": device_outputs,
-            "graphs": graphs, "atomics": atomics,
+            "graphs": graphs, "atomics": atomics, "blas": blas,
         }  # fmt: skip
         self._form: str = "none" if outputs is None else "one" if isinstance(outputs, Variable) else "list"
         outputs = getattr(outputs, "variable", outputs)
@@ -209,8 +221,9 @@ class Function:
         count = len(wanted)
         destinations = {v: k for k, v in enumerate(final.outputs[count : count + len(pairs)])}
         self._program = build(
-            final, final.outputs, destinations, size_checks(self.graph), threads or os.cpu_count() or 1, target, atomics
-        )
+            final, final.outputs, destinations, size_checks(self.graph), threads or os.cpu_count() or 1, target,
+            atomics, blas,
+        )  # fmt: skip
         self.seconds["fuse and lower"] = time.perf_counter() - start
         start = time.perf_counter()
         plain = not self._state and not check and self._form != "none"

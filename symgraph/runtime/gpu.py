@@ -31,6 +31,7 @@ from symgraph.loop.ir import Param
 from symgraph.loop.schedule import ErrorWord, Launch
 from symgraph.passes.memory import assign_offsets
 from symgraph.runtime.arrays import Device, DeviceArray, Memory, Span, View, handle, on_device, uploaded, view
+from symgraph.runtime.cublas import Workspace, library
 from symgraph.runtime.launch import dimensions
 from symgraph.runtime.program import MAX_PLANS, Plan, Program, ProgramStep, Turn, index_error
 from symgraph.runtime.sizes import Env, as_array, bind_sizes, label, resolve, settle, shape_of
@@ -110,7 +111,8 @@ class GpuExecutable:
         self._returned = [v for v in program.outputs if v not in program.destinations]
         outside = [*program.arguments, *program.destinations, *self._returned]
         self._slots: dict[Any, int] = {v: k for k, v in enumerate(outside)}
-        self._arena, self._errors = len(outside), len(outside) + 1
+        self._arena, self._errors, self._workspace = range(len(outside), len(outside) + 3)
+        self._working = 0  # bytes that cuBLAS works in
         self._checks = [k for k, s in enumerate(program.steps) if any(isinstance(b, ErrorWord) for b in s.bindings)]
         self._sized: OrderedDict[tuple[tuple[int, ...], ...], _Sized] = OrderedDict()
         self._kept: dict[Any, Memory] = {}
@@ -124,6 +126,10 @@ class GpuExecutable:
         if s.host is not None:
             s.host.load()
             return None
+        if s.gemm is not None:
+            found = library(self.device)
+            self._working = found.workspace
+            return found
         assert s.loops is not None
         return self.device.load(s.source, s.name, tuple(s.loops.params))
 
@@ -191,10 +197,11 @@ class GpuExecutable:
         results, addresses = self._results(sized, device_outputs, stream)
         arena = self._keep("arena", sized.plan.arena, stream)
         errors = self._keep("errors", ERROR.itemsize * len(self.program.steps), stream)
+        workspace = self._keep("workspace", self._working, stream).address if self._working else 0
         for array in self._constants.values():
             array.memory.use(stream)
         lent = (*(v.address for v in views), *(m.address for m in written), *addresses)
-        return views, sized, results, (*lent, arena.address, errors.address)
+        return views, sized, results, (*lent, arena.address, errors.address, workspace)
 
     def _argument(self, k: int, value: Any, stream: int) -> View:
         v = self.program.arguments[k]
@@ -324,6 +331,8 @@ class GpuExecutable:
         action: Action
         if s.host is not None:
             action = partial(s.host.run_on, self.device, resolve(s.host.extent, plan.env))
+        elif s.gemm is not None:
+            action = partial(kernel.multiply, s.gemm, self.device.clear)
         else:
             action = partial(
                 self.device.launch, kernel, dimensions(_launch_of(s), plan.env, self.device.limits(kernel))
@@ -354,6 +363,8 @@ class GpuExecutable:
             return (self._arena, plan.offsets[buffer], nbytes) if outside is None else (self._slots[outside], 0, nbytes)
         if isinstance(bound, ErrorWord):
             return self._errors, ERROR.itemsize * step, ERROR.itemsize
+        if isinstance(bound, Workspace):
+            return self._workspace, 0, self._working
         if isinstance(bound, Turn):
             return turn
         if isinstance(bound, int | Dim):

@@ -14,6 +14,7 @@ from symgraph.op import as_variable
 from symgraph.passes.decompose import legalize
 from symgraph.passes.memory import MemoryPlan
 from symgraph.pipeline import PassRecord, run_pipeline
+from symgraph.runtime.blas import check_blas
 from symgraph.runtime.checks import size_checks
 from symgraph.runtime.cost import Cost, program_cost
 from symgraph.runtime.device import require
@@ -70,7 +71,7 @@ class Lowering:
 
     Attributes:
         graph: the optimized graph.
-        program: the steps; matrix products on the CPU are calls of a library, and no kernels.
+        program: the steps; matrix products on the CPU, and those by cuBLAS, are calls of a library, and no kernels.
         kernels: the distinct kernels, in the order in which they run first.
         written: the graph as it was given.
         passes: what each pass made of it.
@@ -104,6 +105,7 @@ def lower(
     fast_math: bool = False,
     levels: Sequence[str] | None = None,
     atomics: bool = False,
+    blas: str = "auto",
 ) -> Lowering:
     """The program that ``sg.function(inputs, outputs, target=target)`` runs: kernels, memory plan and cost.
 
@@ -114,15 +116,17 @@ def lower(
         outputs: a variable or several.
         target: ``"cpu"`` or ``"cuda"``.
         fast_math, levels, atomics: as of :func:`symgraph.function`.
+        blas: as there. ``"cublas"`` shows what cuBLAS would be given where it is not installed, too.
 
     Raises:
-        FormatError: there is no such target, or it has no use for ``atomics``.
+        FormatError: there is no such target, or it has no use for ``atomics`` or ``blas``, or no such ``blas``.
         MissingInputError: the outputs need an input that is not given.
     """
     if target not in TARGETS:
         raise FormatError(f"lower: target: {target!r} is not among {', '.join(TARGETS)}")
+    check_blas(blas)
     if target != "cuda":
-        require(target, atomics=atomics or None)
+        require(target, atomics=atomics or None, blas=None if blas == "auto" else blas)
     given = _checked_inputs(inputs)
     found: Any = getattr(outputs, "variable", outputs)
     wanted = [as_variable(v) for v in ([found] if isinstance(found, Variable) else found)]
@@ -130,7 +134,7 @@ def lower(
     optimized, passes = run_pipeline(graph, levels=levels, fast_math=fast_math)
     final = _own_outputs(legalize(optimized))
     threads = 1 if target == "cuda" else os.cpu_count() or 1
-    program = build(final, final.outputs, {}, size_checks(graph), threads, target, atomics)
+    program = build(final, final.outputs, {}, size_checks(graph), threads, target, atomics, blas)
     kernels: dict[str, LoweredKernel] = {}
     for s in program.steps:
         if s.loops is not None:

@@ -28,7 +28,9 @@ from symgraph.passes.library import HostCall, LibraryCall
 from symgraph.passes.memory import Buffer, MemoryPlan, assign_offsets, plan_memory
 from symgraph.passes.schedule import schedule
 from symgraph.runtime import products, sorts
+from symgraph.runtime.blas import Blas, gemm
 from symgraph.runtime.checks import SizeCheck, lines
+from symgraph.runtime.cublas import Gemm, Workspace
 from symgraph.runtime.host import HostCode
 from symgraph.runtime.sizes import Env, bind_sizes, resolve, settle
 from symgraph.types import Atom, Dim, Size
@@ -52,12 +54,13 @@ class ProgramStep:
 
     name: str
     step: Step
-    bindings: list[Variable | Size | np.generic | _Raw | _Choice | ErrorWord | Turn]
+    bindings: list[Variable | Size | np.generic | _Raw | _Choice | ErrorWord | Turn | Workspace]
     extent: Size | _Choice
     work: tuple[Size, ...]
     source: str = ""
     checks: Sequence[Apply] = ()
     host: HostCode | None = None
+    gemm: Gemm | None = None  # a call of cuBLAS
     loops: LoopKernel | None = None
     launch: Launch | None = None  # on a GPU
     workspace: tuple[Variable, ...] = ()  # what it stores for later launches of the same step
@@ -130,17 +133,19 @@ def build(
     threads: int,
     target: str = "cpu",
     atomics: bool = False,
+    blas: str = "tiles",
 ) -> Program:
     """Fuse, lower and plan an optimized graph for ``"cpu"`` or ``"cuda"``. Compiles nothing and needs no device.
 
-    ``atomics``: parts of reductions may be added in no fixed order, on a GPU.
+    ``atomics``: parts of reductions may be added in no fixed order, on a GPU. ``blas``: who computes products of
+    matrices there (:mod:`symgraph.runtime.blas`).
     """
-    cpu = target == "cpu"
-    launches = partial(_launches, atomics=atomics)
-    made, accepts, limit = (_made, None, MAX_WEIGHT) if cpu else (launches, products.accepts, GPU_WEIGHT)
+    cpu, by = target == "cpu", Blas(blas)
+    launches = partial(_launches, atomics=atomics, blas=by)
+    made, accepts, limit = (_made, None, MAX_WEIGHT) if cpu else (launches, by.accepts, GPU_WEIGHT)
     fused = fuse(graph, accepts, limit)
     if not cpu:
-        fused = epilogues(fused, outputs, products.takes_epilogue)
+        fused = epilogues(fused, outputs, by.takes_epilogue)
     steps = [made_step for s in schedule(fused, outputs) for made_step in made(s)]
     apart = {v for s in steps for v in (*s.zeroed, *_by_one_lane(s))}
     memory = plan_memory([s.step for s in steps], outputs, graph.inputs, apart)
@@ -164,8 +169,11 @@ def _by_one_lane(s: ProgramStep) -> list[Variable]:
     return [b for p, b in bound if p.name in names and isinstance(b, Variable)]
 
 
-def _launches(step: Step, atomics: bool) -> list[ProgramStep]:
+def _launches(step: Step, atomics: bool, blas: Blas) -> list[ProgramStep]:
     """A step on a GPU: one launch or several, one after the other."""
+    if isinstance(step, LibraryCall) and blas.by_cublas(step):
+        call, words = gemm(step)
+        return [ProgramStep(call.name, step, list(words), 1, (), gemm=call)]
     if isinstance(step, LibraryCall):
         name, text, loops, bindings, launch = products.product(step)
         return [ProgramStep(name, step, list(bindings), 1, (), text, loops=loops, launch=launch)]
