@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import symgraph as sg
+from symgraph.errors import IndexRangeError
 from symgraph.graph import Constant, Variable, leaves
 from symgraph.loop import split
 from symgraph.runtime.interpreter import interpret
@@ -115,3 +116,99 @@ def test_sizes_that_are_known_leave_one_way(name: str) -> None:
     for shape in [(5, 12), (3, 3)]:
         low = sg.lower([x := sg.matrix("x", shape=shape)], build(x), target="cuda")
         assert not any(s.workspace or s.repeat for s in low.program.steps)
+
+
+def test_rows_in_parts_are_the_same_from_call_to_call() -> None:
+    x = sg.matrix("x", dtype="float32", shape=("n", "m"))
+    a = np.random.default_rng(0).normal(size=(2, 13)).astype(np.float32)
+    fn = sg.function([x], [sg.sum(x, axis=1), sg.softmax(x, axis=1), sg.sum(x)], target="cuda")
+    first = [np.copy(y) for y in fn(a)]
+    for _ in range(5):
+        for got, want in zip(fn(a), first, strict=True):
+            assert got.tobytes() == want.tobytes()
+
+
+def test_index_out_of_range_in_a_long_row() -> None:
+    x, i = sg.matrix("x", shape=("n", "m")), sg.vector("i", dtype="int64", shape="k")
+    for atomics in (False, True):
+        fn = sg.function([x, i], sg.sum(sg.take(x, i, axis=0), axis=1), target="cuda", atomics=atomics)
+        a = np.random.default_rng(0).normal(size=(4, 12))
+        same(fn(a, np.array([2, -1])), a[[2, -1]].sum(axis=1), "rows")
+        assert launches(fn) == 2 - atomics
+        with pytest.raises(IndexRangeError):
+            fn(a, np.array([2, 4]))
+
+
+# -- sums that are added atomically ------------------------------------------------------------------------------------
+
+SUMS: dict[str, tuple[Callable[[Variable], Variable | list[Variable]], int, int]] = {
+    "all": (sg.sum, 1, 1),
+    "mean": (sg.mean, 1, 1),
+    "negative": (lambda x: -sg.sum(x * x), 1, 1),
+    "two": (lambda x: [sg.sum(x), sg.sum(x) / 2], 1, 1),
+    "max": (sg.max, 1, 2),
+    "product": (sg.prod, 1, 2),
+    "root": (lambda x: sg.sqrt(sg.sum(x * x)), 1, 2),
+    "and one more": (lambda x: sg.sum(x) + 1, 1, 2),
+    "both": (lambda x: [sg.sum(x), sg.max(x)], 1, 2),
+    "rows": (lambda x: sg.sum(x, axis=1), 2, 1),
+    "mean of a row": (lambda x: sg.mean(x, axis=1) * 3, 2, 1),
+    "columns": (lambda x: sg.sum(x, axis=0), 2, 1),
+    "softmax": (lambda x: sg.softmax(x, axis=1), 2, 4),
+}
+"""Of a vector or a matrix, with the launches of one step: one where they are added, two that combine parts."""
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int64"])
+@pytest.mark.parametrize("name", SUMS)
+def test_sums_that_are_added_atomically(name: str, dtype: str) -> None:
+    build, axes, count = SUMS[name]
+    if dtype == "int64" and name in ("softmax", "mean", "root", "mean of a row", "two"):
+        return
+    x = sg.tensor("x", dtype=dtype, shape=("n", "m")[:axes])
+    a = np.random.default_rng(0).normal(size=(3, 12) if axes == 2 else 12) * (4 if dtype == "int64" else 1)
+    fn = check(build(x), a, atomics=True)
+    added = [s for s in fn.program.steps if s.zeroed]
+    assert bool(added) == (count == 1)
+    assert not (added and any(s.workspace for s in fn.program.steps))
+    assert launches(fn) == count
+    assert launches(check(build(x), a)) == max(2, count)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int16", "bool"])
+def test_dtypes_that_are_not_added_atomically(dtype: str) -> None:
+    x = sg.matrix("x", dtype=dtype, shape=("n", "m"))
+    outputs = [sg.any(x, axis=1)] if dtype == "bool" else [sg.sum(x, axis=1, dtype=dtype)]
+    fn = check(outputs, np.random.default_rng(0).integers(0, 2, (3, 12)), atomics=True)
+    assert not any(s.zeroed for s in fn.program.steps)
+    assert launches(fn) == 2
+
+
+def test_what_is_added_to_is_in_place_of_no_operand() -> None:
+    """The zeros would be there before the operand is read."""
+    z, x = sg.matrix("z", shape=("k", 3)), sg.matrix("x", shape=(3, 12))
+    scale = sg.max(z, axis=0)
+    rng = np.random.default_rng(0)
+    out = sg.sum(sg.exp(x * scale[:, None]), axis=1)
+    fn = check(out, rng.normal(size=(5, 3)), rng.normal(size=(3, 12)), atomics=True)
+    assert fn.program.steps[-1].zeroed
+
+
+def test_what_is_added_to_is_a_shared_variable() -> None:
+    w = sg.shared(np.zeros(3), name="w")
+    x = sg.matrix("x", shape=("n", 3))
+    step = sg.function([x], None, updates={w: sg.sum(x, axis=0)}, target="cuda", atomics=True)
+    a = np.random.default_rng(0).normal(size=(9, 3))
+    for k in range(4):
+        step(a * k)
+        np.testing.assert_allclose(w.get_value(), (a * k).sum(axis=0), atol=1e-12)
+
+
+def test_sums_of_nothing() -> None:
+    x = sg.matrix("x", shape=("n", "m"))
+    outputs = [sg.sum(x), sg.sum(x, axis=0), sg.sum(x, axis=1)]
+    for atomics in (False, True):
+        fn = sg.function([x], outputs, target="cuda", atomics=atomics)
+        for shape in [(0, 12), (3, 0), (0, 0)]:
+            for got, want in zip(fn(np.zeros(shape)), interpret(outputs, {x: np.zeros(shape)}), strict=True):
+                same(got, want, str(shape))
