@@ -55,7 +55,7 @@ from symgraph.ops.create import (
     zeros,
     zeros_like,
 )
-from symgraph.ops.cumulative import cumsum
+from symgraph.ops.cumulative import cummax, cummin, cumprod, cumsum
 from symgraph.ops.elementwise import (
     abs,
     absolute,
@@ -351,6 +351,9 @@ __all__ = [
     "cos",
     "cosh",
     "cost",
+    "cummax",
+    "cummin",
+    "cumprod",
     "cumsum",
     "custom_jvp",
     "custom_op",

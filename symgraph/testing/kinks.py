@@ -15,6 +15,7 @@ from symgraph.graph import Variable
 from symgraph.ops import elementwise as e
 from symgraph.ops import indexing, reduce
 from symgraph.ops.create import zeros
+from symgraph.ops.cumulative import cummax
 from symgraph.ops.nn import leaky_relu, logsumexp
 from symgraph.ops.sort import sort
 
@@ -95,6 +96,14 @@ KINKS: list[Kink] = [
         ([1.0, 0.0, 0.0],),
         ([0.0, 0.0, 0.0],),
         "the sort is stable: the first of equal elements comes first",
+    ),
+    Kink(
+        "`cummax`, `cummin` at ties",
+        lambda x: cummax(x)[2],
+        ([2.0, 1.0, 2.0],),
+        ([0.0, 0.0, 1.0],),
+        ([0.0, 0.0, 0.0],),
+        "the latest of equal elements",
     ),
     Kink("`clip` at a bound", _clip, (1.0,), (1.0,), (0.0,), "the inner one, so that an optimizer can leave the bound"),
     Kink("`clip` at its bounds' values", e._clip_op, (1.0, -1.0, 1.0), (1.0, 0.0, 0.0), (0.0, 0.0, 0.0), "x wins"),

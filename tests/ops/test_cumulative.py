@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,19 @@ from numpy.typing import NDArray
 import symgraph as sg
 from symgraph.errors import RankError
 from symgraph.op import apply
-from symgraph.ops.cumulative import CumSum
+from symgraph.ops.cumulative import CumMax, CumProd, CumSum, Running
 from symgraph.passes.fuse import Kernel
 
 ARRAYS = hnp.arrays(
     st.sampled_from([np.float32, np.float64, np.int16, np.uint8, np.bool_]),
     hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5),
 )
-RUNNING = {"cumsum": np.cumsum}
+RUNNING: dict[str, Callable[..., Any]] = {
+    "cumsum": np.cumsum,
+    "cumprod": np.cumprod,
+    "cummax": lambda a, axis: np.maximum.accumulate(np.ravel(a) if axis is None else a, 0 if axis is None else axis),
+    "cummin": lambda a, axis: np.minimum.accumulate(np.ravel(a) if axis is None else a, 0 if axis is None else axis),
+}
 
 
 @pytest.mark.parametrize("name", RUNNING)
@@ -42,10 +48,12 @@ SHAPES = [(4, 20), (3, 3), (0, 40), (4, 0), (1, 1), (50, 70), (2, 3000)]
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("dtype", ["float64", "float16", "int32"])
-def test_compiled_for_any_size(axis: int, reverse: bool, dtype: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [(CumSum, "float64"), (CumSum, "float16"), (CumProd, "int32"), (CumMax, "float32")]
+)
+def test_compiled_for_any_size(kind: type[Running], axis: int, reverse: bool, dtype: str) -> None:
     x = sg.tensor("x", dtype, ("n", "m"))
-    op = CumSum(axis, reverse)
+    op = kind(axis, reverse)  # type: ignore[call-arg]
     f = sg.function([x], apply(op, x))
     for shape in SHAPES:
         a = (10 * np.random.default_rng(1).normal(size=shape)).astype(dtype)
@@ -80,3 +88,23 @@ def test_the_derivative_of_a_sum_runs_backwards() -> None:
     g = sg.grad(sg.sum(sg.cumsum(x) * w), x)
     np.testing.assert_array_equal(g.eval({x: np.zeros(4)}), [10, 9, 7, 4])
     sg.testing.check_grads(lambda x: sg.sum(sg.cumsum(x * x) ** 2 * w), (np.array([3.0, -1.0, 0.0, 0.5]),), order=3)
+
+
+def test_the_derivative_of_a_product_at_zeros() -> None:
+    w = np.array([1.0, 2.0, 3.0, 4.0])
+    for a in ([0.0, 2.0, 3.0, 0.5], [1.0, 0.0, 3.0, 0.0], [0.0, 0.0, 0.0, 1.0]):
+        sg.testing.check_grads(lambda x: sg.sum(sg.sin(sg.cumprod(x)) * w), (np.array(a),), order=3)
+    x = sg.vector("x", shape=("n",))
+    g = sg.function([x], sg.grad(sg.cumprod(x)[-1], x))
+    np.testing.assert_array_equal(g(np.array([2.0, 0.0, 3.0])), [0, 6, 0])
+
+
+def test_the_derivative_of_an_extremum_goes_where_it_was_found() -> None:
+    w = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
+    x = sg.vector("x", shape=(5,))
+    a = np.array([2.0, 1.0, 3.0, 3.0, 0.0])
+    np.testing.assert_array_equal(sg.function([x], sg.grad(sg.sum(sg.cummax(x) * w), x))(a), [3, 0, 4, 24, 0])
+    np.testing.assert_array_equal(sg.function([x], sg.grad(sg.sum(sg.cummin(x) * w), x))(a), [1, 14, 0, 0, 16])
+    sg.testing.check_grads(lambda x: sg.sum(sg.cummax(sg.sin(x)) ** 3 * w), (a + np.arange(5) / 10,), order=3)
+    got = sg.vmap(lambda x: sg.cummax(x), in_axes=1, out_axes=1)(np.stack([a, -a], 1))
+    np.testing.assert_array_equal(got, np.maximum.accumulate(np.stack([a, -a], 1), 0))

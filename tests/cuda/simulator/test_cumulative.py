@@ -8,18 +8,17 @@ import pytest
 import symgraph as sg
 from symgraph.loop.split import COLUMN, PART
 from symgraph.op import apply
-from symgraph.ops.cumulative import CumSum
+from symgraph.ops.cumulative import CumMax, CumSum, Running
 
 
-@pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("n", [0, 1, 31, 33, 700, 2 * PART + 77])
-def test_one_row(n: int, reverse: bool) -> None:
+@pytest.mark.parametrize("op", [CumSum(0), CumSum(0, True), CumMax(0)], ids=str)
+def test_one_row(op: Running) -> None:
     x = sg.vector("x", shape=("n",))
-    op = CumSum(0, reverse)
     fn = sg.function([x], apply(op, x), target="cuda")
     assert len(fn.program.steps) == 2
-    a = np.random.default_rng(n).normal(size=n)
-    np.testing.assert_allclose(fn(a), op.reference(a), rtol=1e-11, atol=1e-11)
+    for n in (0, 1, 31, 33, 700, 2 * PART + 77):
+        a = np.random.default_rng(n).normal(size=n)
+        np.testing.assert_allclose(fn(a), op.reference(a), rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize(("shape", "axis"), [((3, 100), 1), ((2, PART + 5), 1), ((2 * COLUMN + 5, 3), 0)])
