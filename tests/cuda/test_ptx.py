@@ -158,3 +158,23 @@ def test_sorts(dtype: str) -> None:
             assert r.spills == r.stack == 0
             assert r.shared <= 1792 * (8 if dtype == "float32" else 12) + 16
             assert r.registers <= 128, cc
+
+
+@needs_ptxas
+@pytest.mark.parametrize(("dtype", "size"), [("float32", None), ("float64", None), ("float32", 2048)])
+def test_epilogues(dtype: str, size: int | None) -> None:
+    """A dense layer is one kernel, and what follows the product takes no registers that the tile would need."""
+    n, k, m = ("n", "k", "m") if size is None else (size,) * 3
+    x, w = sg.matrix("x", dtype=dtype, shape=(n, k)), sg.matrix("W", dtype=dtype, shape=(k, m))
+    b = sg.vector("b", dtype=dtype, shape=(m,))
+    y = sg.tanh(x @ w + b)
+    (layer,) = sg.lower([x, w, b], y, "cuda").kernels
+    (plain,) = sg.lower([x, w], x @ w, "cuda").kernels
+    first, *_ = sg.lower([x, w, b], [y, sg.grad(sg.sum(sg.square(y)), w)], "cuda").kernels
+    got = resources([layer], CCS, processes=1)
+    assert len(got) == 5
+    got[9, 0] |= resources([plain, first], [(9, 0)], processes=1)[9, 0]
+    for of in got.values():
+        assert {r.spills for r in of.values()} == {r.stack for r in of.values()} == {0}
+    registers = {name: r.registers for name, r in got[9, 0].items()}
+    assert max(registers[layer.name], registers[first.name]) <= registers[plain.name] + 8
