@@ -57,7 +57,8 @@ none. The suite does it for every kernel of the registry, names how many cannot 
 GPUs, 14 of some 1,390 for the CPU: `tests/loop/test_check.py`), and makes kernels wrong on purpose, each of which
 is found out. The matrix product in tiles and the sorting kernels are text, not loops, and are not among them: they
 are run lane by lane (`symgraph.testing.races`), where accesses out of bounds, races, and barriers that not all
-lanes reach are found for the sizes that are run.
+lanes reach are found for the sizes that are run. What a product's kernel does with each element is proved: the
+result that it stores, and the map that has become part of it.
 
 """
 
