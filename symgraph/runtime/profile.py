@@ -7,7 +7,8 @@ the passage through Python between two steps is measured with an empty table and
 The roof is that of the roofline model (Williams, Waterman, Patterson 2009): a step that does F operations and moves B
 bytes takes at least max(F / peak, B / bandwidth), and its share of the roof is that bound over its time.
 
-On a GPU each step is timed by events of the device, around it alone; a call in one go may be a CUDA graph.
+On a GPU each launch is timed by events of the device, around it alone, and those of one step are added up; a call in one
+go may be a CUDA graph.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import numpy as np
 
 from symgraph import source
 from symgraph.graph import Apply, Variable
-from symgraph.passes.fuse import Kernel
+from symgraph.passes.fuse import Kernel, Step
 from symgraph.runtime.native_layout import STEP_WORDS
 from symgraph.runtime.native_layout import Function as Words
 from symgraph.runtime.native_python import bind, lay_out
@@ -194,22 +195,27 @@ class Profile(Table):
 
 def profile(fn: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any], seconds: float) -> Profile:
     """Time the steps of ``fn`` on these arguments for some ``seconds``. No update is made."""
-    steps = fn.program.steps
+    launches = fn.program.steps
     each, whole, env = _measure(fn, args, kwargs, seconds)
-    costs = fn.cost.bound(env).steps
+    costs = {c.step: c for c in fn.cost.bound(env).steps}
     limits = roof(fn.program.threads, fn.target)
-    shortest = [min(t) for t in each]
-    total = sum(shortest) or 1.0
+    taken: dict[Step, list[tuple[float, ...]]] = {}  # on a GPU a step may be several launches
+    numbers: dict[Step, int] = {}
+    for k, (launch, times) in enumerate(zip(launches, each, strict=True)):
+        taken.setdefault(launch.step, []).append(tuple(times))
+        numbers.setdefault(launch.step, k)
+    seconds_of = {step: [sum(t) for t in zip(*times, strict=True)] for step, times in taken.items()}
+    total = sum(map(min, seconds_of.values())) or 1.0
     rows = []
-    for k, (s, best) in enumerate(zip(steps, shortest, strict=True)):
-        flops, moved = (float(resolve(n, env)) for n in (costs[k].work, costs[k].bytes))
-        nodes = tuple(s.step.nodes)
-        outputs = tuple(s.step.outputs if isinstance(s.step, Kernel) else s.step.writes)
+    for step, times in seconds_of.items():
+        best, cost = min(times), costs[step]
+        flops, moved = (float(resolve(n, env)) for n in (cost.work, cost.bytes))
+        outputs = tuple(step.outputs if isinstance(step, Kernel) else step.writes)
         bound, by = limits.bound(flops, moved, outputs[0].type.dtype.name if outputs else "float64")
         rows.append(
             StepTime(
-                k, s.name, nodes, outputs, best, statistics.median(each[k]), flops, moved, best / total,
-                bound / best if best else 0.0, by,
+                numbers[step], cost.name, tuple(step.nodes), outputs, best, statistics.median(times), flops, moved,
+                best / total, bound / best if best else 0.0, by,
             )
         )  # fmt: skip
     return Profile(fn._label, rows, min(whole), limits, len(whole))

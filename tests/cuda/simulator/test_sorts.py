@@ -150,3 +150,12 @@ def test_without_the_kernels_a_sort_is_a_step_of_numpy_s(monkeypatch: pytest.Mon
     fn = sg.function([x], sg.sort(x), target="cuda")
     assert "1 host steps" in str(fn.program)
     np.testing.assert_array_equal(fn(np.array([3.0, 1.0, 2.0])), [1.0, 2.0, 3.0])
+
+
+def test_the_launches_of_a_sort_are_one_line_of_a_profile() -> None:
+    x = sg.vector("x", dtype="float32", shape="n")
+    fn = sg.function([x], [sg.sort(x), sg.sum(x)], target="cuda")
+    found = fn.profile(np.arange(9, dtype="float32")[::-1], seconds=0.0)
+    assert [s.operations for s in found] == [s.what for s in fn.cost.steps]
+    assert found[0].bytes == 9 * (4 + 8)
+    assert all(s.seconds > 0 for s in found)
