@@ -7,8 +7,8 @@ the passage through Python between two steps is measured with an empty table and
 The roof is that of the roofline model (Williams, Waterman, Patterson 2009): a step that does F operations and moves B
 bytes takes at least max(F / peak, B / bandwidth), and its share of the roof is that bound over its time.
 
-On a GPU each launch is timed by events of the device, around it alone, and those of one step are added up; a call in one
-go may be a CUDA graph.
+On a GPU each launch is timed by events of the device, around it alone, and those of one step are added up; a call in
+one go may be a CUDA graph.
 """
 
 from __future__ import annotations
