@@ -60,6 +60,19 @@ def test_compiled_for_any_size(kind: type[Running], axis: int, reverse: bool, dt
         np.testing.assert_allclose(f(a), op.reference(a), rtol=2e-3 if dtype == "float16" else 1e-13, atol=1e-2)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_terms_in_blocks(reverse: bool) -> None:
+    x = sg.matrix("x", shape=("n", "m"))
+    op = CumMax(1, reverse)
+    f = sg.function([x], apply(op, sg.exp(x) * sg.arange(x.shape[1])))
+    assert "vector_range" in "".join(f.program.kernels.values())
+    for shape in ((3, 2500), (2, 1024), (0, 4), (4, 0)):
+        a = np.random.default_rng(4).normal(size=shape)
+        np.testing.assert_allclose(f(a), op.reference(np.exp(a) * np.arange(shape[1])), rtol=1e-14)
+    a = np.array([[1.0, np.nan, 2.0], [-np.inf, -np.inf, np.nan]])
+    np.testing.assert_array_equal(sg.function([x], apply(op, x))(a), op.reference(a))
+
+
 def test_the_sign_of_zero() -> None:
     a = np.array([-0.0, 0.0])
     np.testing.assert_array_equal(np.signbit(sg.vmap(sg.cumsum)(a[None])[0]), np.signbit(np.cumsum(a)))
