@@ -323,12 +323,24 @@ class _Proof:
         """Whether no coefficient is negative, with sizes counted from the least that they are."""
         if isinstance(goal, int):
             return goal >= 0
+        more = [m for m, c in goal.terms if c > 0]
+        if any(c < 0 and not any(self.covers(m, less) for m in more) for less, c in goal.terms):
+            return False  # what is tried below does not change that
         for a in list(atoms(goal)):
             if a in self.scope.positive:
                 goal = _replaced(goal, a, _symbol(a) + 1)
                 if isinstance(goal, int):
                     return goal >= 0
         return all(c >= 0 and all(self.natural(a) for a in monomial) for monomial, c in goal.terms)
+
+    def covers(self, more: Sequence[Atom], less: Sequence[Atom]) -> bool:
+        """Whether ``more`` is ``less`` times what is at least 1."""
+        rest = list(more)
+        for a in less:
+            if a not in rest:
+                return False
+            rest.remove(a)
+        return all(a in self.scope.positive for a in rest)
 
     def natural(self, a: Atom) -> bool:
         """Whether an atom is at least 0 by itself: a size, or an index of a loop that starts at 0."""
