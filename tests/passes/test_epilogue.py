@@ -174,3 +174,18 @@ def test_deep_networks_take_linear_time() -> None:
     found = calls(made)
     assert len(found) == 200 + 199 * 2 + 1
     assert sum(c.epilogue is not None for c in found) == 200 + 199
+
+
+def test_pictures_know_the_step() -> None:
+    made = lowered(sg.tanh(X @ W + B))
+    kernels = sg.viz.picture(made, level="kernels")
+    assert [(g.kind, g.label) for g in kernels.groups] == [("kernel", "step 0: contract + add + tanh")]
+    assert {n.label for n in kernels.nodes if n.group == kernels.groups[0].id} >= {
+        "contract",
+        "broadcast",
+        "add",
+        "tanh",
+    }
+    steps = sg.viz.picture(made, level="program")
+    assert [n.label for n in steps.nodes] == ["x", "W", "b", "contract + add + tanh", "output"]
+    assert "step" in sg.viz.text(made, level="kernels")
