@@ -10,9 +10,9 @@
 * *barrier*: each Barrier, Combine and Prefix is reached by all lanes of a group or by none: it is in no loop that lanes
   share, and under no condition that differs between them.
 
-Index arithmetic is taken not to overflow, nor a cast of an index to lose bits; no size that indices are divided by
-is 0. Buffers are distinct, but for those that are said to share memory. Where there is no loop over groups there is
-one group, as :mod:`symgraph.runtime.launch` makes sure.
+Index arithmetic is taken not to overflow, nor a cast of an index to lose bits; that it divides by nothing that may be 0
+is proved. Buffers are distinct, but for those that are said to share memory. Where there is no loop over groups there
+is one group, as :mod:`symgraph.runtime.launch` makes sure.
 """
 
 from __future__ import annotations
@@ -266,7 +266,7 @@ class _Checker:
         lower = (start,) if start is not None else ()
         positive: set[Atom] = set()
         if start is not None and self.integers.proves(start, scope):
-            positive = {a for stop in stops for a in self.integers.positive(stop)}
+            positive = {a for stop in stops for a in self.integers.positive(stop, scope)}
         if s.kind in ("lane", "grid", "vector", "parallel", "group"):
             self.varies |= {s.index} if s.kind in ("lane", "grid") and self.gpu else set()
         inner = Scope(
@@ -336,6 +336,11 @@ class _Checker:
             e, here = stack.pop()
             if e.fn == "load":
                 self.access(str(e.attr), e.args[0], here, path, False, 1)
+            elif e.fn in ("floor_divide", "remainder") and e.dtype.kind in "iu":
+                divisor = self.integers.value(e.args[1])
+                used = divisor is not None and self.integers.divides(divisor)  # data may be anything
+                if used and divisor is not None and not self.integers.proves(divisor - 1, here):
+                    self.report("bounds", f"{ir.expression(e)}: divides by 0")
             stack.extend((a, here) for a in e.args)
 
     # -- bounds -------------------------------------------------------------------------------------------------------

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from symgraph.index import Expr
 from symgraph.loop import ir
-from symgraph.types import Atom, Dim, Size, atoms, floordiv
+from symgraph.types import Atom, Dim, Size, _normal, at_least, atoms, floordiv
 
 DEPTH = 12
 """Eliminations in one proof."""
@@ -43,7 +44,8 @@ class Integers:
         values: by name; ``None`` for what is not known.
         exprs: what names stand for; and conditions of choices, by the identity of their atom.
         defined: by atom, the quotient, minimum, maximum or choice that it is, and of what.
-        lower, upper, facts: bounds of atoms, and polynomials that are at least 0, wherever the kernel is.
+        lower, upper: bounds of atoms, wherever the kernel is.
+        facts: polynomials that are at least 0 where their divisor, beside them, is at least 1.
     """
 
     def __init__(self) -> None:
@@ -52,7 +54,7 @@ class Integers:
         self.defined: dict[Atom, tuple[str, tuple[Size, ...]]] = {}
         self.lower: dict[Atom, tuple[Size, ...]] = {}
         self.upper: dict[Atom, tuple[Size, ...]] = {}
-        self.facts: list[Size] = []
+        self.facts: list[tuple[Size, Size]] = []
         self.made: dict[Any, Size] = {}
 
     # -- values -------------------------------------------------------------------------------------------------------
@@ -125,11 +127,11 @@ class Integers:
             q = fresh()
             self.defined[atom_of(q)] = ("quotient", (a, b))
         self.made[key] = q
-        self.facts += [a - q * b, b - 1 - (a - q * b)]
+        self.facts += [(a - q * b, b), (b - 1 - (a - q * b), b)]
         return q
 
     def divides(self, b: Size) -> bool:
-        """Whether ``b`` is at least 1, if no size that something is divided by is 0."""
+        """Whether ``b`` is at least 1, if the sizes in it are."""
         if isinstance(b, int):
             return b > 0
         least = [(a, self.lower.get(a, ())) for a in atoms(b) if a in _made]
@@ -174,23 +176,28 @@ class Integers:
         found = self.value(e)
         return [found] if found is not None else []
 
-    def positive(self, p: Size) -> set[Atom]:
-        """Sizes that are at least 1 where ``p`` is."""
-        if not isinstance(p, Dim) or len(p.terms) != 1 or p.terms[0][1] < 0:
+    def positive(self, p: Size, scope: Scope) -> set[Atom]:
+        """Sizes that are at least 1 where ``p`` is: the factors of a product, less what is not negative."""
+        if not isinstance(p, Dim):
             return set()
-        if sum(a in _made for a in p.terms[0][0]) > 1:
+        natural = _Proof(self, scope).natural
+        added = [monomial for monomial, c in p.terms if c > 0]
+        taken = [a for monomial, c in p.terms if c < 0 for a in monomial]
+        if len(added) != 1 or not all(map(natural, taken)):
+            return set()
+        if sum(not natural(a) for a in added[0]) > 1:
             return set()  # two that are negative make a positive product
         found: set[Atom] = set()
-        for a in p.terms[0][0]:
+        for a in added[0]:
             what, parts = self.defined.get(a, ("", ()))
             if a not in _made:
                 found.add(a)
             elif what == "quotient":
-                found |= self.positive(parts[0])  # it is not below the divisor
+                found |= self.positive(parts[0], scope)  # it is not below the divisor
             elif what == "minimum":
-                found |= self.positive(parts[0]) | self.positive(parts[1])
+                found |= self.positive(parts[0], scope) | self.positive(parts[1], scope)
             elif what == "where" and 0 in parts:
-                found |= self.positive(next((q for q in parts if q != 0), 0))
+                found |= self.positive(next((q for q in parts if q != 0), 0), scope)
         return found
 
     def proves(self, goal: Size, scope: Scope) -> bool:
@@ -207,8 +214,11 @@ class _Proof:
     def __init__(self, integers: Integers, scope: Scope) -> None:
         self.integers, self.scope, self.tries = integers, scope, TRIES
         self.rank = {a: k for k, a in enumerate(scope.order)}
-        self.facts = [*scope.facts, *integers.facts]
+        self.positive = scope.positive | {a for a, lows in integers.lower.items() if 1 in lows}
         self.open: set[Size] = set()  # dividends that are being bounded
+        self.natural_of: dict[Size, bool] = {}
+        self.facts = [*scope.facts, *(fact for fact, b in integers.facts if self.obvious(b - 1))]
+        self.failed: set[tuple[Size, tuple[Size, ...], int]] = set()
 
     def run(self, goal: Size) -> bool:
         return self.attempt(goal, (), DEPTH)
@@ -232,6 +242,17 @@ class _Proof:
         return None
 
     def attempt(self, goal: Size, facts: tuple[Size, ...], depth: int) -> bool:
+        """Whether ``goal`` is shown to be at least 0 in so many steps; ``facts`` hold in the case at hand."""
+        key = (goal, facts, depth)
+        if key in self.failed:
+            return False
+        if self.step(goal, facts, depth):
+            return True
+        if not self.open:
+            self.failed.add(key)
+        return False
+
+    def step(self, goal: Size, facts: tuple[Size, ...], depth: int) -> bool:
         self.tries -= 1
         if self.tries < 0:
             return False
@@ -258,7 +279,7 @@ class _Proof:
         if chosen is not None:
             return chosen
         for fact in (*facts, *self.facts):
-            if set(atoms(fact)) & set(atoms(goal)) and len(set(atoms(fact))) > 1 and self.obvious(goal - fact):
+            if _atoms(fact) & _atoms(goal) and len(_atoms(fact)) > 1 and self.obvious(goal - fact):
                 return True
         if any(
             self.attempt(goal - fact, facts, min(depth - 1, 2))
@@ -277,7 +298,7 @@ class _Proof:
 
     def eliminable(self, a: Atom, facts: tuple[Size, ...]) -> bool:
         return a in self.rank or a in self.integers.lower or a in self.integers.upper or (
-            not a.fn and a.name is None and any(a in atoms(f) for f in (*facts, *self.facts))
+            not a.fn and a.name is None and any(a in _atoms(f) for f in (*facts, *self.facts))
         )  # fmt: skip
 
     def bounds(self, a: Atom, low: bool, facts: tuple[Size, ...]) -> Iterable[Size]:
@@ -323,24 +344,27 @@ class _Proof:
         """Whether no coefficient is negative, with sizes counted from the least that they are."""
         if isinstance(goal, int):
             return goal >= 0
-        more = [m for m, c in goal.terms if c > 0]
-        if any(c < 0 and not any(self.covers(m, less) for m in more) for less, c in goal.terms):
-            return False  # what is tried below does not change that
-        for a in list(atoms(goal)):
-            if a in self.scope.positive:
-                goal = _replaced(goal, a, _symbol(a) + 1)
-                if isinstance(goal, int):
-                    return goal >= 0
-        return all(c >= 0 and all(self.natural(a) for a in monomial) for monomial, c in goal.terms)
+        found = self.natural_of.get(goal)
+        if found is None:
+            found = self.natural_of[goal] = self.shifted(goal)
+        return found
 
-    def covers(self, more: Sequence[Atom], less: Sequence[Atom]) -> bool:
-        """Whether ``more`` is ``less`` times what is at least 1."""
-        rest = list(more)
-        for a in less:
-            if a not in rest:
-                return False
-            rest.remove(a)
-        return all(a in self.scope.positive for a in rest)
+    def shifted(self, goal: Dim) -> bool:
+        """:meth:`obvious`: coefficients after ``a + 1`` is written for each size ``a`` that is at least 1."""
+        positive = self.positive
+        if all(c > 0 for _, c in goal.terms):
+            return all(self.natural(a) for monomial, _ in goal.terms for a in monomial)
+        above = [monomial for monomial, c in goal.terms if c > 0]
+        if not all(any(_within(m, other, positive) for other in above) for m, c in goal.terms if c < 0):
+            return False
+        terms: dict[tuple[Atom, ...], int] = {}
+        for monomial, c in goal.terms:
+            parts: list[tuple[Atom, ...]] = [()]
+            for a in monomial:
+                parts = [(*m, a) for m in parts] + (parts if a in positive else [])
+            for m in parts:
+                terms[m] = terms.get(m, 0) + c
+        return all(c >= 0 and (not c or all(self.natural(a) for a in m)) for m, c in terms.items())
 
     def natural(self, a: Atom) -> bool:
         """Whether an atom is at least 0 by itself: a size, or an index of a loop that starts at 0."""
@@ -348,7 +372,7 @@ class _Proof:
             return any(isinstance(b, int) and b >= 0 for b in self.scope.lower[a])
         if any(isinstance(b, int) and b >= 0 for b in self.integers.lower.get(a, ())):
             return True
-        return a not in _made
+        return a not in _made and at_least(_symbol(a), 0)
 
 
 # -- polynomials -------------------------------------------------------------------------------------------------------
@@ -382,36 +406,49 @@ def atom_of(size: Size) -> Atom:
     return size.atom
 
 
+@cache
+def _atoms(p: Size) -> frozenset[Atom]:
+    return frozenset(atoms(p))
+
+
+def _within(m: Sequence[Atom], other: Sequence[Atom], positive: frozenset[Atom]) -> bool:
+    """Whether a product is what is left of another one without some factors, all of which are ``positive``."""
+    left = list(other)
+    for a in m:
+        if a not in left:
+            return False
+        left.remove(a)
+    return all(a in positive for a in left)
+
+
 def linear(p: Size, a: Atom) -> tuple[Size, Size] | None:
     """``p`` as ``c * a + rest``; ``None`` where ``a`` occurs in another way."""
-    if isinstance(p, int):
+    if isinstance(p, int) or a not in _atoms(p):
         return 0, p
-    c: Size = 0
-    rest: Size = 0
+    powers = _powers(p, a)
+    if len(powers) > 2 or any(x.fn and a in _atoms(_symbol(x)) for monomial, _ in p.terms for x in monomial):
+        return None
+    return powers.get(1, 0), powers.get(0, 0)
+
+
+def _powers(p: Dim, a: Atom) -> dict[int, Size]:
+    """The coefficients of the powers of ``a``, up to the highest."""
+    terms: dict[int, list[tuple[tuple[Atom, ...], int]]] = {}
     for monomial, n in p.terms:
         times = monomial.count(a)
-        if times > 1 or any(x.fn and a in atoms(_symbol(x)) for x in monomial):
-            return None
-        term: Size = n
-        for x in monomial:
-            if x is not a:
-                term = term * _symbol(x)
-        if times:
-            c = c + term
-        else:
-            rest = rest + term
-    return c, rest
+        terms.setdefault(times, []).append((tuple(x for x in monomial if x is not a), n))
+    found = {k: _normal(dict(of)) for k, of in terms.items()}
+    return {k: found.get(k, 0) for k in range(max(found) + 1)}
 
 
 def _replaced(p: Size, a: Atom, by: Size) -> Size:
     if isinstance(p, int):
         return p
     total: Size = 0
-    for monomial, n in p.terms:
-        term: Size = n
-        for x in monomial:
-            term = term * (by if x is a else _symbol(x))
-        total = total + term
+    power: Size = 1
+    for c in _powers(p, a).values():
+        total = total + c * power
+        power = power * by
     return total
 
 

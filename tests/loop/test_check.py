@@ -253,6 +253,23 @@ def test_a_value_that_one_lane_stores_and_all_load() -> None:
     assert {f.kind for f in check(kernel, bindings, shares={"y": "x"})} == {"race"}
 
 
+def test_sizes_that_may_be_zero() -> None:
+    """What a quotient says of its divisor holds where it is computed, and nowhere else."""
+    index = size_value(0).dtype
+    n, i = ir.name("n", index), ir.name("i", index)
+    over = For("i", size_value(0), n, "serial", [Let("r", Expr("remainder", (i, n), index, None, frozenset()))])
+    one = Expr("const", (), F64, 1.0, frozenset())
+    last = Store("x", plus(n, -1), one)
+    params = [Param("n", "size", index), Param("x", "buffer", F64)]
+    size = dim("rows")
+    bindings = [size, Variable(tensor_type(F64, (size,)), name="x")]
+    assert check(LoopKernel(params, [over]), bindings, True) == []
+    assert [f.what for f in check(LoopKernel(params, [over, last]), bindings, True)] == ["x[add(n, -1)] below 0"]
+    outside: list[Statement] = [*over.body, last]
+    found = check(LoopKernel(params, [Let("i", size_value(3)), *outside]), bindings, True)
+    assert {f.what for f in found} == {"remainder(i, n): divides by 0", "x[add(n, -1)] below 0"}
+
+
 def test_results_that_one_lane_stores_are_in_no_operands_place() -> None:
     x, y, z = sg.matrix("x", shape=(3, 2)), sg.vector("y", shape=3), sg.vector("z", shape=3)
     t = sg.exp(y)
