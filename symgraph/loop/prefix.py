@@ -4,11 +4,11 @@ Along the last axis a group takes a row in tiles of its lanes. Each lane has a t
 lane (:class:`~symgraph.loop.ir.Prefix`), goes on what the tiles before have added up to. Along any other axis
 neighbouring threads have neighbouring columns, and each goes down its own.
 
-Where rows or columns are too few to keep a GPU busy, they are cut into parts. The first launch reduces each part but
-the last to its total, into a workspace; in the second, each part starts from the totals before it, combined in fixed
-order. Terms are computed twice, and results stored once. How many parts there are follows from sizes alone, so results
-do not depend on the device, and are the same from run to run (two-pass scan; Merrill and Grimshaw 2009, "Parallel Scan
-for Stream Architectures", reduce-then-scan).
+Where rows or columns are too few to keep a GPU busy, they are cut into parts. The first launch, left out where there is
+one part, reduces each but the last to its total, into a workspace; in the second, each part starts from the totals
+before it, combined in fixed order. Terms are computed twice, and results stored once. How many parts there
+are follows from sizes alone, so results do not depend on the device, and are the same from run to run
+(reduce-then-scan: Merrill and Grimshaw 2009, "Parallel Scan for Stream Architectures").
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from symgraph.loop import ir
 from symgraph.loop.ir import Assign, Declare, For, Let, LoopKernel, Param, Prefix, Statement, Store
 from symgraph.loop.lower import Lowered
 from symgraph.loop.nest import around, call, extents, nest, size_of, slope, walk
-from symgraph.loop.split import COLUMN, FEW, MANY, PART, Part, slice_of
+from symgraph.loop.split import COLUMN, FEW, MANY, PART, Only, Part, slice_of
 from symgraph.types import Size, floordiv, product, size_max, size_min, tensor_type
 
 GROUPS = 1024
 """Parts of all rows together, at most: more groups than a GPU has at work at once."""
+WARP = 32
+"""What parts of rows are a multiple of, so that each begins where the row of a warp's loads does."""
 ZERO, ONE = ix.size_value(0), ix.size_value(1)
 LANES = ix.Expr("lanes", (), ix.INT, None, frozenset())
 
@@ -91,7 +93,8 @@ class _Cut:
     # -- parts --------------------------------------------------------------------------------------------------------
 
     def cut(self, rowwise: bool, terms: Size, count: Size) -> list[Part]:
-        length = self.size("npart", floordiv(terms + count - 1, count))
+        even = WARP if rowwise else 1
+        length = self.size("npart", floordiv(terms + count * even - 1, count * even) * even)
         part = ir.name("p0", ix.INT)
         rows = [c.loop.stop for c in self.chain]
         number = [ir.name(c.loop.index, ix.INT) for c in self.chain]
@@ -117,7 +120,8 @@ class _Cut:
         steps = self.steps(part, length, "running" if rowwise else "serial", self.loop.body)
         second = around(self.chain, [*self.start, earlier, *steps])
         second = [For("p0", ZERO, stop, "parallel", second)]
-        return [Part(self.made(first), rowwise, (workspace,)), Part(self.made(second), rowwise)]
+        only = None if isinstance(count, int) else Only(count, several=True)
+        return [Part(self.made(first), rowwise, (workspace,), only=only), Part(self.made(second), rowwise)]
 
     def steps(self, part: ix.Expr, length: ix.Expr, kind: str, body: Sequence[Statement]) -> list[Statement]:
         """The loop over the steps of one part."""

@@ -71,6 +71,11 @@ def accumulate_chain() -> Variable:
     return sg.grad(sg.sum(sg.sin(xs[0] @ W)) + sg.sum(sg.sin(xs[1] @ W)) + sg.sum(sg.sin(xs[2] @ W)), W)
 
 
+def running() -> list[Variable]:
+    x = sg.matrix("x", shape=("rows", "columns"))
+    return [sg.cumsum(x * x, axis=1), sg.cummax(x, axis=0)]
+
+
 def half() -> list[Variable]:
     x = sg.vector("x", dtype="float16", shape="n")
     return [sg.exp(x) * x, sg.sum(x)]
@@ -89,7 +94,7 @@ GRAPHS: dict[str, Graphs] = {
     f.__name__.strip("_"): f
     for f in (
         *(map_, broadcast, row_softmax, column_sum, full_sum, gather_scatter, concatenate_pad, arg_max, dense_layer),
-        *(accumulate_chain, half, integers, triangle),
+        *(accumulate_chain, half, integers, running, triangle),
     )
 }
 

@@ -178,3 +178,20 @@ def test_epilogues(dtype: str, size: int | None) -> None:
         assert {r.spills for r in of.values()} == {r.stack for r in of.values()} == {0}
     registers = {name: r.registers for name, r in got[9, 0].items()}
     assert max(registers[layer.name], registers[first.name]) <= registers[plain.name] + 8
+
+
+@needs_ptxas
+def test_running_reductions() -> None:
+    """Values carried from tile to tile, and from one launch to the next, stay in registers."""
+    found: dict[str, LoweredKernel] = {}
+    for dtype in ("float16", "float64"):
+        x = sg.tensor("x", dtype, ("n", "m"))
+        for axis in (0, 1):
+            made = sg.lower([x], [sg.cumsum(x, axis, dtype), sg.cummax(x, axis)], "cuda")
+            found |= {k.name: k for k in made.kernels}
+    x = sg.vector("x", shape=("n",))
+    made = sg.lower([x], sg.grad(sg.sum(sg.tanh(sg.cumsum(sg.exp(x)))), x), "cuda")
+    found |= {k.name: k for k in made.kernels}
+    assert any("group_prefix_maximum_float32" in k.source for k in found.values())  # what holds float16
+    for cc, of in resources(found.values(), CCS, processes=1).items():
+        assert {name: (cc, r) for name, r in of.items() if r.spills or r.stack} == {}
