@@ -149,7 +149,7 @@ def test_products() -> None:
 @needs_ptxas
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_sorts(dtype: str) -> None:
-    """A lane's elements stay in registers; three blocks that sort or merge tiles fit into a multiprocessor."""
+    """A lane's elements stay in registers, and two blocks of 256 lanes fit into a multiprocessor."""
     x = sg.matrix("x", dtype=dtype, shape=("n", "m"))
     kernels = sg.lower([x], sg.argsort(x, 0), "cuda").kernels
     assert len(kernels) == 4
@@ -157,7 +157,7 @@ def test_sorts(dtype: str) -> None:
         for r in got.values():
             assert r.spills == r.stack == 0
             assert r.shared <= 1792 * (8 if dtype == "float32" else 12) + 16
-            assert r.registers <= 128, cc
+            assert r.registers <= 128, cc  # 65,536 / 512
 
 
 @needs_ptxas

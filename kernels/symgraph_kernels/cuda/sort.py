@@ -37,7 +37,7 @@ Rows have at most 2**32 - 1 elements. Needs nothing but text: the vocabulary is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -148,26 +148,24 @@ def counting(name: str, dtype: str) -> str:
 
 def tiles(name: str, dtype: str, tile: Tile) -> str:
     """Tiles of rows of ``x``, sorted: positions in ``out`` of rows that fit into one, else runs for :func:`merging`."""
-    apart, each, lanes, size = wide(dtype), tile.each, tile.threads, tile.size
+    apart, each, lanes = wide(dtype), tile.each, tile.threads
     parts = _parts(apart)
     t = _Text(name, tile_parameters(apart), dtype)
-    _begin(t, parts, size)
-    t.put(2, *_row(), f"for k in range({each}):")
-    t.put(3, f"e = k * {lanes} + me", "i = start + e", "key = ~uint64(0)", "if i < n:")
-    key = f"uint64({_ordinal(dtype, 'x[at + i * inner]')})"
-    t.put(4, f"key = {key}" if apart else f"key = ({key} << uint64(32)) | uint64(i)")
-    t.put(3, "sk[e] = key", *(["sp[e] = uint32(i)"] if apart else []))
+    _begin(t, parts, tile, "left = passes")
+    t.put(2, _ROW, *_smaller("total", str(tile.size), "n - start"))
+    for k in range(each):
+        t.put(2, f"i = start + me + {k * lanes}", f"r{k} = ~uint64(0)", f"if me + {k * lanes} < total:")
+        key = f"uint64({_ordinal(dtype, 'x[at + i * inner]')})"
+        t.put(3, f"r{k} = {key}" if apart else f"r{k} = ({key} << uint64(32)) | uint64(i)")
+        t.put(2, *([f"p{k} = uint32(i)"] if apart else []))
+    t.put(2, *_brought(parts, tile))
     t.put(2, "barrier()", *(f"{r}{k} = {s}[me * {each} + {k}]" for k in range(each) for r, s, _ in parts))
     t.put(2, *_sorted(parts, each))
     t.put(2, "wide = 1", f"while wide < {lanes}:")
     t.put(3, "barrier()", *_stored(parts, each), "barrier()", "part = me & (2 * wide - 1)",
           f"base = (me - part) * {each}", f"d = part * {each}", f"la = wide * {each}", "lb = la")  # fmt: skip
     t.put(3, *_merged(parts, each), "wide = wide * 2")
-    t.put(2, "barrier()", *_stored(parts, each), "barrier()", f"for k in range({each}):")
-    t.put(3, f"e = k * {lanes} + me", "i = start + e", "if i < n:")
-    t.put(4, "if passes == 0:", f"    out[at + i * inner] = {_place(apart)}")
-    t.put(4, *_written(parts, "passes & 1", "row * n + i"))
-    t.put(2, "g += groups()")  # a lane brings the next elements to where it has read itself: no barrier
+    _end(t, parts, tile)
     return str(t)
 
 
@@ -176,27 +174,29 @@ def merging(name: str, apart: bool, tile: Tile) -> str:
     each, lanes, size = tile.each, tile.threads, tile.size
     parts = _parts(apart)
     t = _Text(name, merge_parameters(apart))
-    _begin(t, parts, size, "cut = cuda.shared.array(2, memory_int64)", f"run = {size} << turn", "left = passes - turn",
-           "of = keys", *(["of_places = places"] if apart else []), "if left & 1 == 0:",
-           "    of = out", *(["    of_places = others"] if apart else []))  # fmt: skip
-    t.put(2, *_row(), "pair = start // (2 * run) * (2 * run)", "first = row * n + pair")
+    _begin(t, parts, tile, "left = passes - turn - 1", f"run = {size} << turn",
+           "cut = cuda.shared.array(2, memory_int64)", *_either("of", parts, _OUT, _SCRATCH))  # fmt: skip
+    t.put(2, f"pair = (piece >> (turn + 1) << (turn + 1)) * {size}", "first = row * n + pair")
     t.put(2, *_smaller("la", "run", "n - pair"), *_smaller("lb", "run", "n - pair - la"), "second = first + la")
     # The first two lanes find where the piece begins and where it ends, at the same time.
     t.put(2, "if me < 2:")
     t.put(3, *_smaller("d", f"start - pair + me * {size}", "la + lb"))
-    t.put(3, *_search(lambda at: f"of[first + {at}]", lambda at: f"of[second + {at}]"), "cut[me] = low")
+    t.put(3, *_search(lambda at: f"of_sk[first + {at}]", lambda at: f"of_sk[second + {at}]"), "cut[me] = low")
     t.put(2, "barrier()", "a0 = cut[0]", "b0 = start - pair - a0")
     t.put(2, *_smaller("total", str(size), "la + lb - (start - pair)"), "la = cut[1] - a0", "lb = total - la")
-    t.put(2, f"for k in range({each}):")
-    t.put(3, f"e = k * {lanes} + me", "if e < total:")
-    t.put(4, "where = first + a0 + e if e < la else second + b0 + e - la")
-    t.put(4, "sk[e] = of[where]", *(["sp[e] = of_places[where]"] if apart else []))
-    t.put(2, "barrier()", "base = 0", *_smaller("d", f"me * {each}", "total"), *_merged(parts, each))
-    t.put(2, "barrier()", *_stored(parts, each), "barrier()", f"for k in range({each}):")
-    t.put(3, f"e = k * {lanes} + me", "i = start + e", "if e < total:")
-    t.put(4, "if left == 1:", f"    out[at + i * inner] = {_place(apart)}")
-    t.put(4, *_written(parts, "left & 1 == 0", "row * n + i"))
-    t.put(2, "g += groups()")  # a lane brings the next elements to where it has read itself: no barrier
+    t.put(2, "first = first + a0", "second = second + b0 - la")
+    for k in range(each):
+        t.put(2, f"e = me + {k * lanes}", *(f"{r}{k} = {dtype}(0)" for r, _, dtype in parts), "if e < total:")
+        t.put(3, "where = e + (first if e < la else second)", *(f"{r}{k} = of_{s}[where]" for r, s, _ in parts))
+    t.put(
+        2,
+        *_brought(parts, tile),
+        "barrier()",
+        "base = 0",
+        *_smaller("d", f"me * {each}", "total"),
+        *_merged(parts, each),
+    )
+    _end(t, parts, tile)
     return str(t)
 
 
@@ -217,22 +217,42 @@ def _ordinal(dtype: str, element: str) -> str:
     return f"ordinal_float32(float32({element}))" if dtype == "float16" else f"ordinal_{dtype}({element})"
 
 
-def _place(apart: bool) -> str:
-    """The position in its row of element ``e`` of shared memory."""
-    return "uint64(sp[e])" if apart else "sk[e] & uint64(4294967295)"
+_ROW = "at = row // inner * (n * inner) + row % inner"
+_SCRATCH, _OUT = {"sk": "keys", "sp": "places"}, {"sk": "out", "sp": "others"}
+"""Where runs lie between launches, by the shared memory that they come from."""
 
 
-def _begin(t: _Text, parts: Sequence[Part], size: int, *more: str) -> None:
-    """Shared memory, the number of launches that merge, and the loop over the groups' pieces."""
+def _either(what: str, parts: Sequence[Part], odd: Mapping[str, str], even: Mapping[str, str]) -> list[str]:
+    """Names for where runs are, by the number of launches after this one."""
+    out = [f"{what}_{s} = {even[s]}" for _, s, _ in parts]
+    return [*out, "if left & 1:", *(f"    {what}_{s} = {odd[s]}" for _, s, _ in parts)]
+
+
+def _begin(t: _Text, parts: Sequence[Part], tile: Tile, *more: str) -> None:
+    """Shared memory, the number of launches that merge, where to store, and the loop over the groups' pieces."""
+    size = tile.size
     t.put(1, *(f"{s} = cuda.shared.array({size}, memory_{dtype})" for _, s, dtype in parts))
     t.put(1, "me = lane()", "passes = 0", f"longest = {size}", "while longest < n:", "    longest = longest * 2",
-          "    passes += 1", *more, f"pieces = (n + {size - 1}) // {size}", "g = group()",
-          "while g < rows * pieces:")  # fmt: skip
-    t.put(2, "row = g % rows", f"start = g // rows * {size}")
+          "    passes += 1", *more, *_either("to", parts, _SCRATCH, _OUT), f"pieces = (n + {size - 1}) // {size}",
+          "g = group()", "while g < rows * pieces:")  # fmt: skip
+    t.put(2, "row = g % rows", "piece = g // rows", f"start = piece * {size}")
 
 
-def _row() -> list[str]:
-    return ["at = row // inner * (n * inner) + row % inner"]
+def _end(t: _Text, parts: Sequence[Part], tile: Tile) -> None:
+    """Registers to where the next launch reads them; the last launch stores positions where these belong."""
+    apart = len(parts) > 1
+    t.put(2, "barrier()", *_stored(parts, tile.each), "barrier()")
+    t.put(2, "at = row * n", "step = 1", "if left == 0:", f"    {_ROW}", "    step = inner")
+    t.put(2, "e = me", "while e < total:")
+    t.put(3, "where = at + (start + e) * step", "key = sk[e]", "if left == 0:")
+    t.put(4, "key = uint64(sp[e])" if apart else "key = key & uint64(4294967295)")
+    t.put(3, *(["else:", "    to_sp[where] = sp[e]"] if apart else []), "to_sk[where] = key", f"e += {tile.threads}")
+    t.put(2, "g += groups()")  # a lane brings the next elements to where it has read itself: no barrier
+
+
+def _brought(parts: Sequence[Part], tile: Tile) -> list[str]:
+    """What neighbouring lanes have of neighbouring elements, to shared memory: all loads are under way before."""
+    return [f"{s}[me + {k * tile.threads}] = {r}{k}" for k in range(tile.each) for r, s, _ in parts]
 
 
 def _smaller(name: str, a: str, b: str) -> list[str]:
@@ -280,10 +300,3 @@ def _merged(parts: Sequence[Part], each: int) -> list[str]:
 
 def _stored(parts: Sequence[Part], each: int) -> list[str]:
     return [f"{s}[me * {each} + {k}] = {r}{k}" for k in range(each) for r, s, _ in parts]
-
-
-def _written(parts: Sequence[Part], scratch: str, where: str) -> list[str]:
-    """Element ``e`` of shared memory, to where the next launch reads it: scratch, or the result's memory."""
-    to = {"sk": ("keys", "out"), "sp": ("places", "others")}
-    out = [f"elif {scratch}:", *(f"    {to[s][0]}[{where}] = {s}[e]" for _, s, _ in parts)]
-    return [*out, "else:", *(f"    {to[s][1]}[{where}] = {s}[e]" for _, s, _ in parts)]
