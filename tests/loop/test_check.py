@@ -16,7 +16,21 @@ from symgraph.graph import Variable
 from symgraph.index import Expr, size_value
 from symgraph.loop import ir
 from symgraph.loop.check import Finding, check
-from symgraph.loop.ir import Barrier, Combine, Fetch, For, If, Let, LoopKernel, Param, Put, Statement, Store
+from symgraph.loop.ir import (
+    Assign,
+    Barrier,
+    Combine,
+    Fetch,
+    For,
+    If,
+    Let,
+    LoopKernel,
+    Param,
+    Prefix,
+    Put,
+    Statement,
+    Store,
+)
 from symgraph.passes.memory import Buffer
 from symgraph.runtime.lowered import Lowering
 from symgraph.runtime.program import ProgramStep
@@ -275,3 +289,48 @@ def test_results_that_one_lane_stores_are_in_no_operands_place() -> None:
     t = sg.exp(y)
     made = sg.lower([x, y, z], [sg.sum(t) + sg.sum(sg.exp(sg.sum(x * x, axis=1) / t))], "cuda")
     assert decided([("rows", made)]) >= 1
+
+
+# -- running reductions ------------------------------------------------------------------------------------------------
+
+
+def running(axis: int, target: str, change: Callable[[Statement], list[Statement]] | None = None) -> set[str]:
+    """What is found of the last kernel of a running sum of rows or columns."""
+    x = sg.tensor("x", "float64", ("a", "b", "c"))
+    made = sg.lower([x], sg.cumsum(x, axis), target)
+    s = made.program.steps[-1]
+    assert s.loops is not None
+    kernel = s.loops if change is None else LoopKernel(s.loops.params, changed(s.loops.body, change))
+    assert change is None or ir.show(kernel) != ir.show(s.loops)
+    return {f.kind for f in findings(s, made, kernel)}
+
+
+def test_running_reductions() -> None:
+    for axis in (0, 1, 2):
+        assert running(axis, "cuda") == running(axis, "cpu") == set()
+
+    def together(s: Statement) -> list[Statement]:  # each part begins where the row does
+        return [Let(s.name, size_value(0))] if isinstance(s, Let) and s.name == "begin0_0" else [s]
+
+    def further(s: Statement) -> list[Statement]:  # a part as long as the others, where the row ends
+        if isinstance(s, Let) and s.name == "stop0_0":
+            return [dataclasses.replace(s, value=s.value.args[0])]
+        return [s]
+
+    for axis in (0, 1, 2):
+        assert "race" in running(axis, "cuda", together)
+        assert "bounds" in running(axis, "cuda", further)
+
+    def inside(s: Statement) -> list[Statement]:  # lanes that have a term exchange it
+        if isinstance(s, For) and s.kind == "lane" and any(isinstance(t, Assign) for t in s.body):
+            exchanged = Prefix("term0", "all0", "add", np.dtype("float64"), "s0")
+            return [dataclasses.replace(s, body=[*s.body, exchanged])]
+        return [s]
+
+    assert "barrier" in running(2, "cuda", inside)
+
+    def at_once(s: Statement) -> list[Statement]:  # steps that wait for no other
+        return [dataclasses.replace(s, kind="parallel")] if isinstance(s, For) and s.kind == "serial" else [s]
+
+    assert "race" in running(0, "cpu", at_once)
+    assert "race" in running(2, "cpu", at_once)
