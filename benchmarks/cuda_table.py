@@ -18,6 +18,7 @@ from symgraph.ops.elementwise import Elementwise
 from symgraph.runtime.lowered import LoweredKernel, Lowering
 from symgraph.runtime.occupancy import occupancy
 from symgraph.testing.ptx import CC, CCS, Resources, resources
+from symgraph.types import atoms
 
 THREADS = 256
 """Of a block, for occupancy: what a launch has unless rows are short."""
@@ -217,6 +218,14 @@ def bound(row: Row, device: Device) -> tuple[float, float] | None:
     return total, moving
 
 
+def launches(row: Row, sizes: Mapping[str, Any]) -> int:
+    """How many there are in a call: of two ways to do a step, those of one."""
+    program = row.made.program
+    sized = {a for v in program.arguments for size in v.type.shape for a in atoms(size)}
+    env = {a: sizes[a.name] for a in sized if a.name is not None and a.name in sizes}
+    return sum(1 if s.repeat is None else s.repeat(env) for s in program.steps)
+
+
 def model_table(of: Sequence[Row]) -> str:
     """One line for each row whose case says all sizes."""
     lines = [
@@ -232,7 +241,7 @@ def model_table(of: Sequence[Row]) -> str:
         cost = row.made.cost.at(**{n: facts[n] for n in names}) if names else row.made.cost
         times = " | ".join(f"{1e6 * f[0]:.3g} ({100 * f[1] / f[0] if f[0] else 0:.0f} %)" for f in found if f)
         lines.append(
-            f"| {row.what} | {len(row.made.program.steps)} | {cost.flops:.3g} | {cost.transcendentals:.3g} "
+            f"| {row.what} | {launches(row, facts)} | {cost.flops:.3g} | {cost.transcendentals:.3g} "
             f"| {cost.bytes:.3g} | {times} |"
         )
     return "\n".join(lines) + "\n"

@@ -334,12 +334,16 @@ def add_at(x: TensorLike, key: Any, values: TensorLike) -> Variable:
     """``x`` with ``values`` added at ``x[key]``; an element indexed several times gets all values, as ``numpy.add.at``.
 
     ``key`` is anything that indexing takes; ``values`` broadcast to the shape of ``x[key]`` and take the dtype of x.
+    On a GPU float32 and float64 are added in no fixed order: such sums differ within rounding from call to call.
     """
     return _add_where("add_at", x, values, lambda probe: getitem(probe, key))
 
 
 def add_along_axis(x: TensorLike, indices: TensorLike, values: TensorLike, axis: int = -1) -> Variable:
-    """``x`` with ``values`` added where :func:`take_along_axis` would read: the adding ``numpy.put_along_axis``."""
+    """``x`` with ``values`` added where :func:`take_along_axis` would read: the adding ``numpy.put_along_axis``.
+
+    On a GPU in no fixed order, as :func:`add_at`.
+    """
     v = as_variable(x)
     axis = axis_of("add_along_axis", v, axis)
     return _add_where("add_along_axis", v, values, lambda probe: take_along_axis(probe, indices, axis))

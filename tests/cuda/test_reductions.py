@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import symgraph as sg
+from benchmarks.cuda_table import Row, launches
 from symgraph.emit.numba_cuda import simulated
 from symgraph.errors import FormatError
 from symgraph.graph import Variable
@@ -137,3 +138,9 @@ def test_one_atomic_addition_for_each_part(dtype: str, instruction: str) -> None
     lines = [line for line in kernel.ptx().splitlines() if re.search(r"\b(red|atom)\.global", line)]
     assert len(lines) == 1
     assert instruction in lines[0]
+
+
+def test_launches_are_those_of_one_way() -> None:
+    x = rows(("n", "m"))
+    row = Row("sum", {}, sg.lower([x], sg.sum(x, axis=1), "cuda"))
+    assert [launches(row, {"n": 4, "m": m}) for m in (1000, 10**7)] == [1, 2]
