@@ -100,7 +100,10 @@ class _Map:
         return out
 
     def index(self, group: Sequence[int]) -> ix.Expr:
-        """The index over the axes ``group`` together, from what the product's kernel has."""
+        """The index over the axes ``group`` together, from what the product's kernel has.
+
+        Axes that are rows together, or columns, are neighbours: else their strides fit only where there is no element.
+        """
         if list(group) == self.axes:
             return AT
         names = ("i", "j", *("pq"[2 - len(self.call.matrices.batch) :]))

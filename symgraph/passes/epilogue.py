@@ -97,8 +97,6 @@ def fits(call: LibraryCall, kernel: Kernel) -> bool:
         return False
     if call.accumulates and call.node.inputs[0] in set(kernel.inputs):
         return False  # the sum so far is gone when the product is stored
-    if not _together(call):
-        return False
     for r in kernel.roots:
         if r.shape != shape or r.fill or not _maps(r.values):
             return False
@@ -122,10 +120,3 @@ def _maps(values: Sequence[ix.Expr]) -> bool:
             seen.add(e)
             stack.extend(e.args)
     return True
-
-
-def _together(call: LibraryCall) -> bool:
-    """Whether the axes that are the product's rows, its columns, or one axis of its batch, are neighbours."""
-    shape = call.product.type.shape
-    runs = sorted([a for a in axes if shape[a] != 1] for axes in call.matrices.axes)
-    return [a for run in runs for a in run] == [a for a, n in enumerate(shape) if n != 1]

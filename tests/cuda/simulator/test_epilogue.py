@@ -151,6 +151,14 @@ def test_axes_of_one_element() -> None:
     assert run(sg.tanh(sg.einsum("nbk,bkm->nbm", x, w) + R[:, None, :]))[0] == "product+map"
 
 
+def test_no_elements() -> None:
+    """Axes of the batch that are no neighbours seem to be one: their strides are 0."""
+    h, f = sg.tensor("h", shape=(2, 0, "m", "k")), sg.tensor("f", shape=(2, 0, "k", "n"))
+    r = sg.tensor("r", shape=("m", 1, "n"))
+    SHAPES.update({h: (2, 0, 5, 3), f: (2, 0, 3, 6), r: (5, 1, 6)})
+    assert run(sg.tanh(sg.einsum("xymk,xykn->xmyn", h, f) + r)) == ["product+map"]
+
+
 def test_what_is_no_map_stays_apart() -> None:
     z = P @ Q
     assert run(z + sg.exp(z).T) == ["product!", "kernel"]
