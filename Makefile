@@ -39,7 +39,10 @@ test: $(VENV)/test ## Run the whole test suite
 test-cudasim: $(VENV)/test ## Run the tests of target cuda on Numba's simulator, in a process of their own
 	$(SIMULATOR) -n $(WORKERS) $(ARGS)
 
-test-gpu: $(VENV)/test ## Run the table of operations, random programs and the run-time's tests on a real NVIDIA GPU
+# cuBLAS is 700 MB: whether there is a GPU is asked before it is fetched.
+test-gpu: $(VENV)/test ## Run the tests of target cuda on a real NVIDIA GPU, with cuBLAS too
+	@$(BIN)/symgraph device
+	@$(BIN)/python $(PIP) --editable '.[test,cublas]'
 	@$(BIN)/symgraph device
 	SYMGRAPH_TEST_GPU=1 $(BIN)/python -m pytest tests/cuda/simulator $(ARGS)
 

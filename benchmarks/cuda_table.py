@@ -61,7 +61,8 @@ def registry(names: Sequence[str] | None = None) -> Found:
         for some in work:
             if not some:
                 continue
-            made = sg.lower([v for c in some for v in c.inputs], [v for c in some for v in c.outputs], "cuda")
+            inputs, outputs = [v for c in some for v in c.inputs], [v for c in some for v in c.outputs]
+            made = sg.lower(inputs, outputs, "cuda", blas="tiles")
             found.add(family(name), made)
     return found
 
@@ -114,7 +115,9 @@ class Row:
 
 def rows() -> list[Row]:
     """The programs of the benchmark rows for a GPU."""
-    return [Row(what, facts, sg.lower(inputs, outputs, "cuda")) for what, facts, inputs, outputs in graphs()]
+    return [
+        Row(what, facts, sg.lower(inputs, outputs, "cuda", blas="tiles")) for what, facts, inputs, outputs in graphs()
+    ]
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------

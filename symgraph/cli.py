@@ -72,11 +72,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _device() -> int:
     from symgraph.errors import SymgraphError
+    from symgraph.runtime.cublas import described
     from symgraph.runtime.device import require, the_device
 
     try:
         require("cuda")
         print(the_device().name())
+        print(described(the_device()))
     except SymgraphError as error:
         print(error, file=sys.stderr)
         return 1

@@ -36,12 +36,12 @@ def flat(result: Any) -> list[Any]:
     return [v for part in result for v in flat(part)] if isinstance(result, list | tuple) else [result]
 
 
-def _symgraph(job: Job, case: Case) -> Work:
+def _symgraph(job: Job, case: Case, blas: str = "auto") -> Work:
     import symgraph as sg
     from symgraph.runtime.device import require, the_device
 
     require("cuda")
-    fn = sg.function(*job.graph(case), target="cuda", device_outputs=True)
+    fn = sg.function(*job.graph(case), target="cuda", device_outputs=True, blas=blas)
     values = [sg.to_device(v) for v in job.values(case)]
     device: Any = the_device()
 
@@ -90,10 +90,15 @@ def _cupy(job: Job, case: Case) -> Work:
     return Work(call, lambda r: [cupy.asnumpy(v) for v in flat(r)])
 
 
-def contenders(job: Job) -> Mapping[str, Callable[[Case], Work]]:
-    """All of a row."""
+WAYS = {"symgraph, tiles": "tiles", "symgraph, cuBLAS": "cublas"}
+"""symgraph with one way to compute products of matrices; by itself, it chooses."""
+
+
+def contenders(job: Job, products: bool) -> Mapping[str, Callable[[Case], Work]]:
+    """All of a row. ``products``: it has products of matrices."""
     made: dict[str, Callable[[Case], Work]] = {
         "symgraph": partial(_symgraph, job),
+        **{name: partial(_symgraph, job, blas=blas) for name, blas in WAYS.items() if products},
         "jax": partial(_jax, job),
         "torch": partial(_torch, job, compiled=False),
         "torch.compile": partial(_torch, job, compiled=True),
@@ -274,7 +279,7 @@ def _peak_symgraph(job: Job, case: Case) -> Measures:
     out = fn(*values)
     plan = fn.program.last_plan
     assert plan is not None
-    return _peak(case, plan.arena + sum(v.nbytes for v in out), [np.asarray(v) for v in out])
+    return _peak(case, plan.arena + plan.workspace + sum(v.nbytes for v in out), [np.asarray(v) for v in out])
 
 
 def _peak_jax(job: Job, case: Case) -> Measures:
@@ -344,9 +349,10 @@ ROOF = Row(
 )
 
 
-def _row(name: str, title: str, target: str, cases: Sequence[Case], rtol: float) -> Row:
-    key = f"gpu-{name}"
-    return Row(key, title, target, cases, contenders(JOBS[key]), platform="cuda", rtol=rtol)
+def _row(name: str, title: str, target: str, cases: Sequence[Case], rtol: float, products: bool = False) -> Row:
+    key, floors = f"gpu-{name}", tuple(WAYS) if products else ()
+    timed = contenders(JOBS[key], products)
+    return Row(key, title, target, cases, timed, floors=floors, platform="cuda", rtol=rtol)
 
 
 def _sized(*cases: tuple[tuple[int, ...], str]) -> list[Case]:
@@ -366,13 +372,14 @@ ROWS: tuple[Row, ...] = (
     ),
     _row("softmax", "softmax of rows", BEST, _sized(((8192, 1024), "float32"), ((64, 500_000), "float32")), 1e-4),
     _row("sum", "sum of all elements", BEST, _sized(((100_000_000,), "float32"), ((1000, 1000), "float64")), 1e-3),
-    _row("matmul", "product of two matrices", BEST, _sized((SQUARE, "float32"), (SQUARE, "float64")), 1e-3),
+    _row("matmul", "product of two matrices", BEST, _sized((SQUARE, "float32"), (SQUARE, "float64")), 1e-3, True),
     _row(
         "network",
         network.ROW.title,
         BEST,
         [Case(f"batch {b}, float32", {"batch": b, "dtype": "float32"}) for b in (256, 4096)],
         1e-3,
+        products=True,
     ),
     _row(
         "mixture",
@@ -380,9 +387,10 @@ ROWS: tuple[Row, ...] = (
         BEST,
         [Case(f"d = 32, K = 25, n = {n}", {"d": 32, "k": 25, "n": n}) for n in (1000, 20_000)],
         1e-8,
+        products=True,
     ),
-    _row("hessian", hessian.ROW.title, BEST, hessian.ROW.cases, 1e-8),
-    _row("memory", "gradient of one 61 MB matrix that 12 products use", BEST, memory.ROW.cases, 1e-8),
+    _row("hessian", hessian.ROW.title, BEST, hessian.ROW.cases, 1e-8, products=True),
+    _row("memory", "gradient of one 61 MB matrix that 12 products use", BEST, memory.ROW.cases, 1e-8, products=True),
     Row(
         "gpu-peak",
         "peak memory of the gradient of one 61 MB matrix that 12 products use",

@@ -1,18 +1,16 @@
 """Who computes a matrix product on a GPU: cuBLAS, symgraph's own kernel of tiles, or a kernel like any reduction's.
 
-A function's option ``blas`` decides: ``"tiles"`` never calls cuBLAS, ``"cublas"`` gives it every product of matrices,
-and ``"auto"``, where it is installed, those that arithmetic bounds. Arithmetic on paper (nothing was measured), for a
-multiprocessor that starts 128 fused multiply-adds of float32 a clock and reads 32 words of shared memory:
+A function's option ``blas`` decides: ``"tiles"`` never calls cuBLAS, ``"cublas"`` gives it every product of matrices in
+float32 and float64, and ``"auto"``, where it is installed, those that a model on paper says it computes sooner. Nothing
+of the model was measured. Its figures are an H100's, and time is counted in bytes that memory could have moved:
 
-* The tiles read 8 words for 16 multiply-adds, so they reach half of the float32 peak, and in float64 a quarter of the
-  peak of tensor cores, which cuBLAS uses on compute capability 8.0 and 9.0. They are bound by memory, as cuBLAS would
-  be, below 10 FLOPs a byte of float32 and 5 of float64 (an H100's 67 TFLOP/s and 3.35 TB/s). With
-  2 m n k FLOPs on s (m k + k n + m n) bytes, both are 1 / (1/m + 1/n + 1/k) = 20.
-* What follows element by element is computed in the tiles' own kernel, and is a pass of its own after cuBLAS: 2 s m n
-  bytes. That is more time than cuBLAS saves where k is below 80 in float32, and 53 in float64.
-* A product with fewer tiles than the GPU has multiprocessors takes the tiles 64 clocks or more for each of k terms,
-  however small it is. Up to 128 terms that is 5 µs, about what a launch and the pass after it cost. Beyond, cuBLAS has
-  smaller tiles, and shares k out.
+* A product of m n k takes ``2 m n k / (20 r)``, or its bytes where they are more: an H100 does 67 TFLOP/s, float64 on
+  tensor cores, and moves 3.35 TB/s, that is 20 FLOPs a byte. cuBLAS reaches them, r = 1.
+* The tiles reach half in float32, r = 0.5: a thread reads 8 words of shared memory for 16 multiply-adds, and a
+  multiprocessor reads 32 words a clock and starts 128 of those. In float64 r = 0.25, since they use no tensor cores.
+  Their m and n are whole tiles, and of 132 multiprocessors those have work that have a tile.
+* What follows element by element is part of the tiles' kernel. After cuBLAS it is a pass, which reads and writes the
+  result, and a launch: 2 µs, or 7 MB.
 """
 
 from __future__ import annotations
@@ -29,14 +27,17 @@ from symgraph.runtime.cublas import Gemm, Workspace
 from symgraph.types import Size
 
 OPTIONS = ("auto", "cublas", "tiles")
-DENSE = 20.0
-"""Of 1 / (1/m + 1/n + 1/k), from which on arithmetic bounds the tiles."""
-DEEP = 80
-"""Terms of a sum from which on cuBLAS makes up for a pass over the result."""
-FEW = 2**19
-"""Elements of results that some 130 tiles have: one for each multiprocessor."""
-LONG = 128
-"""Terms of a sum up to which one tile is done before a launch would be."""
+RIDGE = 20.0
+"""FLOPs for each byte that memory moves meanwhile."""
+REACHED = {"float32": 0.5, "float64": 0.25}
+"""The share of the arithmetic that tiles can reach."""
+TILE = 64
+"""Rows and columns of a tile."""
+PROCESSORS = 132
+LAUNCH = 7e6
+"""Bytes that memory moves while a kernel starts."""
+UNKNOWN = 4096
+"""What a size that is not known counts as."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Blas:
     option: str = "tiles"
 
     def by_cublas(self, call: LibraryCall) -> bool:
-        """Whether cuBLAS computes a product. Sizes that are not known count as large."""
+        """Whether cuBLAS computes a product."""
         if self.option == "auto":
             return worth_cublas(call) and not cublas.missing()
         return self.option == "cublas"
@@ -74,30 +75,34 @@ def require_blas(blas: str) -> None:
 
 
 def worth_cublas(call: LibraryCall) -> bool:
-    """Whether cuBLAS is likely to compute a product sooner, with what follows it."""
-    x = call.matrices
-    m, n, k = sizes = [s if isinstance(s, int) else math.inf for s in (x.m, x.n, x.k)]
-    if not min(sizes):
+    """Whether cuBLAS is likely to compute a product sooner than tiles, with what follows it."""
+    x, dtype = call.matrices, call.product.type.dtype
+    m, n, k = (s if isinstance(s, int) else UNKNOWN for s in (x.m, x.n, x.k))
+    count = math.prod(b[0] if isinstance(b[0], int) else UNKNOWN for b in x.batch)
+    if min(m, n) < products.LEAST or not k * count:
         return False
-    if m * n * math.prod(b[0] if isinstance(b[0], int) else math.inf for b in x.batch) <= FEW:
-        return k > LONG and min(m, n) >= products.LEAST
-    return k >= DEEP and 1 / m + 1 / n + 1 / k <= 1 / DENSE
+    result = m * n * count * dtype.itemsize
+    moved = result + (m * k + k * n) * count * dtype.itemsize
+    tiles = math.ceil(m / TILE) * math.ceil(n / TILE) * count
+    busy = min(1.0, tiles / PROCESSORS)
+    by_tiles = max(moved, 2 * tiles * TILE**2 * k / (RIDGE * REACHED[dtype.name] * busy))
+    by_cublas = max(moved, 2 * m * n * k * count / RIDGE) + 2 * result + LAUNCH
+    return by_cublas < by_tiles
 
 
 def gemm(call: LibraryCall) -> tuple[Gemm, list[Variable | Size | Workspace]]:
     """A product as a call of cuBLAS: what is fixed, and what its words are bound to."""
     x = call.matrices
-    out = call.node.outputs[0]
     batch = [(1, 0, 0, 0)] * (2 - len(x.batch)) + list(x.batch)
     (outer, a_outer, b_outer, c_outer), (inner, a_inner, b_inner, c_inner) = batch
     words: dict[str, Variable | Size] = {
         "m": x.m, "n": x.n, "k": x.k,
         "a": x.a.base, "a_offset": x.a.offset, "lda": x.lda,
         "b": x.b.base, "b_offset": x.b.offset, "ldb": x.ldb,
-        "c": out, "ldc": x.ldc,
+        "c": call.product, "ldc": x.ldc,
         "outer": outer, "inner": inner,
         "a_outer": a_outer, "a_inner": a_inner, "b_outer": b_outer, "b_inner": b_inner,
         "c_outer": c_outer, "c_inner": c_inner,
     }  # fmt: skip
-    made = Gemm(out.type.dtype.name, x.trans_a, x.trans_b, call.accumulates, lines(call.nodes))
+    made = Gemm(call.product.type.dtype.name, x.trans_a, x.trans_b, call.accumulates, lines(call.nodes))
     return made, [*(words[name] for name in cublas.VALUES), Workspace()]

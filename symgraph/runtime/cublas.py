@@ -111,6 +111,14 @@ def require() -> None:
         )
 
 
+def described(device: Device) -> str:
+    """Whether cuBLAS can be used on a device, in words: its version, or what is missing."""
+    if missing():
+        return f"no cuBLAS: {missing()}"
+    with device.current():
+        return f"cuBLAS {library(device).version}"
+
+
 _libraries: WeakKeyDictionary[Device, Library] = WeakKeyDictionary()
 _lock = threading.Lock()
 

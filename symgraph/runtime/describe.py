@@ -76,5 +76,6 @@ def describe(program: Program) -> str:
         shared = f" ({len(b.variables)} tensors in place)" if len(b.variables) > 1 else ""
         lines.append(f"  {name}: {kinds}{shared}, steps {b.first}..{b.last}{where}")
     if plan is not None:
-        lines.append(f"arena: {plan.arena} bytes for {plan.intermediates} bytes of tensors")
+        more = f"; cuBLAS works in {plan.workspace} bytes" if plan.workspace else ""
+        lines.append(f"arena: {plan.arena} bytes for {plan.intermediates} bytes of tensors{more}")
     return "\n".join(lines)

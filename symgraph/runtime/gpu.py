@@ -310,7 +310,7 @@ class GpuExecutable:
         sizes = [resolve(b.size, env) for b in buffers]
         offsets, total = assign_offsets([(b.first, b.last, n) for b, n in zip(buffers, sizes, strict=True)])
         tensors = sum(resolve(v.type.size, env) * v.type.dtype.itemsize for v in program.memory.of)
-        plan = Plan(env, total, dict(zip(buffers, offsets, strict=True)), tensors)
+        plan = Plan(env, total, dict(zip(buffers, offsets, strict=True)), tensors, self._working)
         parts = [_Part([])]
         if self._checks:
             parts[-1].steps.append(_Ready(self._clear, [(self._errors, 0, ERROR.itemsize * len(program.steps))]))

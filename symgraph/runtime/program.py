@@ -96,6 +96,7 @@ class Plan:
     arena: int
     offsets: dict[Buffer, int]
     intermediates: int  # bytes of all intermediate tensors, had each its own memory
+    workspace: int = 0  # bytes that cuBLAS works in
 
 
 @dataclass(eq=False)

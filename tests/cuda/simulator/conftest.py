@@ -5,8 +5,6 @@ Numba decides once in a process whether its simulator runs: these tests have a p
 
 import os
 
-import pytest
-
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 HARDWARE = os.environ.get("SYMGRAPH_TEST_GPU") == "1" and not SIMULATED
 
@@ -14,11 +12,3 @@ HARDWARE = os.environ.get("SYMGRAPH_TEST_GPU") == "1" and not SIMULATED
 ONLY_SIMULATED = ["test_races.py", "test_scalar.py", "test_wide.py"]
 
 collect_ignore_glob = [] if SIMULATED else ONLY_SIMULATED if HARDWARE else ["test_*.py"]
-
-
-@pytest.fixture(autouse=HARDWARE)
-def own_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These are tests of kernels: those of cuBLAS, where it is installed, are in a module of their own."""
-    from symgraph.runtime import cublas
-
-    monkeypatch.setattr(cublas, "missing", lambda: "not wanted here")

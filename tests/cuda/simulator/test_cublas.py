@@ -39,7 +39,7 @@ def on(device: SimulatedDevice) -> FakeCublas:
     """The bindings for a device."""
 
     def where(address: int) -> tuple[int, int]:
-        for start, raw in device.blocks.items():
+        for start, raw in list(device.blocks.items()):  # the collector may give blocks back meanwhile
             end = int(raw.ctypes.data) + raw.size
             if start <= address < end:
                 return start, end
@@ -328,6 +328,9 @@ def test_a_network_and_its_gradient_are_captured_with_their_workspace(bindings: 
             np.testing.assert_allclose(g, w, rtol=1e-10)
         assert len([c for c in bindings.calls if "gemm" in c[0]]) == len(steps(fn)) * min(call + 1, 2)
     assert {c[1] for c in bindings.calls if c[0] == "set_workspace"} == {fn._executable._kept["workspace"].address}
+    plan = fn.program.last_plan
+    assert plan is not None
+    assert f"; cuBLAS works in {plan.workspace} bytes" in str(fn.program)
     fn.free()
     np.testing.assert_allclose(fn(*arrays)[0], want(*arrays)[0], rtol=1e-10)
 
@@ -406,10 +409,11 @@ def test_products_go_to_cublas_by_their_sizes(bindings: Any) -> None:
     assert product(1024, 1024, 1024) == product("m", "n", "k") == product("m", 256, 784) == "cublas_sgemm"
     assert product("m", "n", "k", dtype="float64") == "cublas_dgemm"
     assert product(64, 64, 100_000) == "cublas_sgemm"  # one tile would go through all of k
+    assert product(16, "n", "k") == "cublas_sgemm"  # most of a tile would be empty
     for tiles in (
         product(64, 64, 64),  # shorter than a launch
         product("m", "n", 64),  # the pass after it takes longer than what is saved
-        product(16, "n", "k"),  # bound by memory
+        product("m", "n", 40, dtype="float64"),
         product(4, 4, 100, batch=64),
         product(1024, 1024, 1024, blas="tiles"),
     ):
@@ -433,6 +437,7 @@ def test_what_follows_is_part_of_tiles_only(bindings: Any) -> None:
 def test_without_cublas(monkeypatch: pytest.MonkeyPatch) -> None:
     """``"auto"`` does without; who asks for it is told what to install, but for ``sg.lower``, which runs nothing."""
     a = sg.matrix("a", shape=("n", "n"))
+    monkeypatch.setattr(cublas, "missing", lambda: cublas._found()[1])
     for why in ("nvmath-python is not installed: pip install 'symgraph-compiler[cublas]'", cublas.missing()):
         monkeypatch.setattr(cublas, "_found", lambda why=why: (None, why))
         assert sg.function([a], a @ a, target="cuda").program.steps[0].gemm is None
