@@ -323,6 +323,16 @@ def along(head: str) -> Notation:
     return write
 
 
+def running(name: str) -> Notation:
+    """A running reduction along an axis; with an arrow where it runs from the end."""
+
+    def write(node: Apply, args: Sequence[Tex]) -> Tex:
+        arrow = r"^{\leftarrow}" if node.op.reverse else ""  # type: ignore[attr-defined]
+        return along(rf"\operatorname{{{name}}}{arrow}")(node, args)
+
+    return write
+
+
 def _product(node: Apply, args: Sequence[Tex]) -> Tex:
     ndim = node.outputs[0].type.ndim
     if ndim == 2 and [a.ndim for a in args] == [1, 1]:
@@ -395,6 +405,8 @@ NOTATION: Final[dict[str, Notation]] = {
     "any": reduction(r"\bigvee"), "all": reduction(r"\bigwedge"),
     "arg_max": reduction(r"\operatorname{argmax}"), "arg_min": reduction(r"\operatorname{argmin}"),
     "max_and_argmax": _max_and_argmax,
+    "cum_sum": running("cumsum"), "cum_prod": running("cumprod"), "cum_max": running("cummax"),
+    "cum_min": running("cummin"),
     "contract": _contract, "transpose": _transpose, "reshape": _reshape, "slice": _slice, "gather": _gather,
     "concatenate": _concatenate, "iota": _iota,
     "size_of": lambda node, args: Tex(size(node.op.size), ATOM if str(node.op.size).isidentifier() else ADD),  # type: ignore[attr-defined]

@@ -46,6 +46,7 @@ _ALIASES = {
     "fabs": "absolute",
     "abs": "absolute",
 }
+_RUNNING = {"add": "cumsum", "multiply": "cumprod", "maximum": "cummax", "minimum": "cummin"}
 _REDUCTIONS = {
     "add": "sum",
     "multiply": "prod",
@@ -290,6 +291,14 @@ class Operators:
         """See :func:`symgraph.argmin`."""
         return _sg().argmin(self, axis=axis, keepdims=keepdims)
 
+    def cumsum(self, axis: int | None = None, dtype: Any = None) -> Variable:
+        """See :func:`symgraph.cumsum`."""
+        return _sg().cumsum(self, axis=axis, dtype=dtype)
+
+    def cumprod(self, axis: int | None = None, dtype: Any = None) -> Variable:
+        """See :func:`symgraph.cumprod`."""
+        return _sg().cumprod(self, axis=axis, dtype=dtype)
+
     def dot(self, other: TensorLike) -> Variable:
         """See :func:`symgraph.dot`."""
         return _sg().dot(self, other)
@@ -343,6 +352,8 @@ class Operators:
         options = {k: v for k, v in kwargs.items() if k == "axis" or k == "keepdims"}
         if method == "reduce" and name in _REDUCTIONS and len(options) == len(kwargs):
             return getattr(_sg(), _REDUCTIONS[name])(*inputs, **{"axis": 0, **options})
+        if method == "accumulate" and name in _RUNNING and set(kwargs) <= {"axis"}:
+            return getattr(_sg(), _RUNNING[name])(*inputs, **{"axis": 0, **kwargs})
         if method == "__call__" and not kwargs:
             found = _find(name)
             if found is not None:

@@ -88,6 +88,8 @@ FORMULAS: list[tuple[Callable[[], Variable], str]] = [
     (lambda: sg.cast(x > 0, "float64"), r"\left[ x \gt 0 \right]"),
     (lambda: sg.softmax(X), r"\operatorname{softmax}(X)"),
     (lambda: sg.softmax(X, axis=0), r"\operatorname{softmax}_{\text{axis }0}(X)"),
+    (lambda: sg.cumsum(X, axis=0), r"\operatorname{cumsum}_{\text{axis }0}(X)"),
+    (lambda: sg.grad(sg.sum(sg.cumsum(x) * y), x), r"\operatorname{cumsum}^{\leftarrow}(y)"),
     (lambda: X[1:, 0], "X_{1:,0}"),
     (lambda: x[:3], "x_{:3}"),
     (lambda: X + w, "X + w_{1}"),
