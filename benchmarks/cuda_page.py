@@ -43,7 +43,8 @@ about their loops.
 
 What this cannot show: that shuffles within warps, which the simulator replaces by shared memory, do what is meant;
 that results agree with the CPU's beyond what the same operations in the same order give; and how long anything
-takes. Products of matrices are tiles of shared memory and use no tensor cores; cuBLAS is not called.
+takes. Products of matrices are here the tiles of shared memory, which use no tensor cores; where cuBLAS is installed, a
+function gives it the large ones (`blas="auto"`), of which this page says nothing.
 
 """
 
