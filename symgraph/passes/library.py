@@ -57,7 +57,7 @@ class View:
 class Matrices:
     """A batched matrix product on row-major matrices: C[m, n] (+)= op(A)[m, k] op(B)[k, n].
 
-    ``axes`` are those of the result that are its rows, its columns, and each axis of the batch, some of size 1 left out.
+    ``axes`` are those of the result that are its rows, its columns, and each axis of the batch, but some of size 1.
     """
 
     m: Size
