@@ -398,9 +398,13 @@ class _Checker:
             self.report("race", f"{site.text}: two iterations may store it")
 
     def injective(self, at: Size, shared: Sequence[Atom], width: int, scope: Scope) -> bool:
-        """Whether the offset is a number whose digits are the indices: each step as large as all below it together."""
+        """Whether the offset is a number whose digits are the indices: each step as large as all below it together.
+
+        What else may differ from one iteration to another, such as a quotient or what is loaded, is a digit too.
+        """
         used: list[tuple[Atom, Size]] = []
-        for a in scope.order:
+        others = [a for a in dict.fromkeys(atoms(at)) if a not in scope.order and self.integers.differs(a)]
+        for a in (*scope.order, *others):
             split = linear(at, a)
             if split is None:
                 return False
@@ -420,8 +424,7 @@ class _Checker:
             return True
         for k, (a, c) in enumerate(left):
             rest = [*left[:k], *left[k + 1 :]]
-            fits = spans_of(scope, a) and self.above(absolute(c), below, width, scope)
-            if fits and self.digit(rest, (*below, (a, c)), width, scope):
+            if self.above(absolute(c), below, width, scope) and self.digit(rest, (*below, (a, c)), width, scope):
                 return True
         return False
 
@@ -434,14 +437,17 @@ class _Checker:
             together: Size = 0
             others: Size = width - 1
             for a, c in below:
+                spans = spans_of(scope, a)
                 if (absolute(c) == c) is sign:
                     together = together + absolute(c) * symbol(a)
-                else:
-                    spans = spans_of(scope, a)
+                elif spans:
                     span = next((s for s in spans if not any(x in scope.lower for x in atoms(s))), spans[0])
                     others = others + absolute(c) * span
-            if self.integers.proves(step - others - together - 1, scope) and self.integers.proves(together, scope):
-                return True
+                else:
+                    break  # that one by itself may be anything
+            else:
+                if self.integers.proves(step - others - together - 1, scope) and self.integers.proves(together, scope):
+                    return True
         return False
 
     def apart(self, a: _Site, b: _Site) -> None:
@@ -450,7 +456,7 @@ class _Checker:
             self.report("race", f"{a.text} and {b.text}")
             return
         alike = self.inside(a.scope) or (a.scope.alone and b.scope.alone)
-        if alike and a.at == b.at and a.scope.loops == b.scope.loops and a.width == b.width:
+        if alike and a.atomic == b.atomic and a.at == b.at and a.scope.loops == b.scope.loops and a.width == b.width:
             return  # the same thread
         if self.one or not any(kind in SHARED for kind, _ in (*a.scope.loops, *b.scope.loops)):
             return

@@ -45,6 +45,7 @@ class Integers:
         exprs: what names stand for; and conditions of choices, by the identity of their atom.
         defined: by atom, the quotient, minimum, maximum or choice that it is, and of what.
         lower, upper: bounds of atoms, wherever the kernel is.
+        constant: atoms that are the same in all threads.
         facts: polynomials that are at least 0 where their divisor, beside them, is at least 1.
     """
 
@@ -55,6 +56,7 @@ class Integers:
         self.lower: dict[Atom, tuple[Size, ...]] = {}
         self.upper: dict[Atom, tuple[Size, ...]] = {}
         self.facts: list[tuple[Size, Size]] = []
+        self.constant: set[Atom] = set()
         self.made: dict[Any, Size] = {}
 
     # -- values -------------------------------------------------------------------------------------------------------
@@ -86,6 +88,8 @@ class Integers:
             self.made[key] = fresh()
             if low is not None:
                 self.lower[atom_of(self.made[key])] = (low,)
+            if e.fn == "lanes":
+                self.constant.add(atom_of(self.made[key]))
         return self.made[key]
 
     def arithmetic(self, fn: str, args: list[Size], e: Expr) -> Size:
@@ -129,6 +133,13 @@ class Integers:
         self.made[key] = q
         self.facts += [(a - q * b, b), (b - 1 - (a - q * b), b)]
         return q
+
+    def differs(self, a: Atom) -> bool:
+        """Whether an atom that is no index may differ between the iterations of a loop."""
+        if a in self.constant or a not in _made:
+            return False
+        what, parts = self.defined.get(a, ("", ()))
+        return what in ("", "where") or any(b in _made and self.differs(b) for p in parts for b in atoms(p))
 
     def divides(self, b: Size) -> bool:
         """Whether ``b`` is at least 1, if the sizes in it are."""

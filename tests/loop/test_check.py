@@ -18,6 +18,7 @@ from symgraph.loop import ir
 from symgraph.loop.check import Finding, check
 from symgraph.loop.ir import (
     Assign,
+    Atomic,
     Barrier,
     Combine,
     Fetch,
@@ -265,6 +266,48 @@ def test_a_value_that_one_lane_stores_and_all_load() -> None:
     bindings = [size, *(Variable(tensor_type(F64, (size,)), name=v) for v in "xy")]
     assert check(kernel, bindings) == []
     assert {f.kind for f in check(kernel, bindings, shares={"y": "x"})} == {"race"}
+
+
+@pytest.mark.parametrize("what", ["remainder", "minimum", "where", "loaded", "sum with loaded", "difference"])
+def test_places_that_two_iterations_may_have(what: str) -> None:
+    index = size_value(0).dtype
+
+    def call(fn: str, *args: Expr) -> Expr:
+        return Expr(fn, args, TRUTH if fn in ("less", "greater_equal") else index, None, frozenset())
+
+    n, i = ir.name("n", index), ir.name("i", index)
+    loaded = Expr("load", (i,), index, "y", frozenset())
+    at = {
+        "remainder": call("remainder", i, size_value(3)),
+        "minimum": call("minimum", i, size_value(1)),
+        "where": call("where", call("less", i, size_value(1)), i, size_value(0)),
+        "loaded": loaded,
+        "sum with loaded": call("add", i, loaded),
+        "difference": call("subtract", plus(n, -1), i),
+    }[what]
+    both = call("less", at, n), call("greater_equal", at, size_value(0))
+    inside = Expr("logical_and", both, TRUTH, None, frozenset())
+    one = Expr("const", (), F64, 1.0, frozenset())
+    body: list[Statement] = [If(inside, [Store("x", at, one)], [])]
+    params = [Param("n", "size", index), Param("x", "buffer", F64), Param("y", "buffer", index)]
+    size = dim("rows")
+    bindings = [size, *(Variable(tensor_type(dtype, (size,)), name="v") for dtype in (F64, index))]
+    found = check(LoopKernel(params, [For("i", size_value(0), n, "grid", body)]), bindings)
+    assert {f.kind for f in found} == (set() if what == "difference" else {"race"})
+
+
+def test_additions_and_a_load() -> None:
+    """Threads may add to one element, and not load it meanwhile."""
+    index = size_value(0).dtype
+    n = ir.name("n", index)
+    first = size_value(0)
+    add = Atomic("x", first, Expr("const", (), F64, 1.0, frozenset()))
+    load = Let("v", Expr("load", (first,), F64, "x", frozenset()))
+    params = [Param("n", "size", index), Param("x", "buffer", F64)]
+    bindings = [dim("rows"), Variable(tensor_type(F64, (1,)), name="x")]
+    for body, kinds in (([add], set()), ([add, load], {"race"})):
+        kernel = LoopKernel(params, [For("i", size_value(0), n, "grid", list(body))])
+        assert {f.kind for f in check(kernel, bindings)} == kinds
 
 
 def test_sizes_that_may_be_zero() -> None:
