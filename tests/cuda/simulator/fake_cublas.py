@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 Work = Callable[[], object]
-Start = Callable[[int, Work], None]
+Start = Callable[[int, Work], object]
 Where = Callable[[int], tuple[int, int]]
 
 

@@ -5,6 +5,7 @@ On the simulator, over a fake of nvmath-python's bindings; on hardware, over the
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import pickle
 import re
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.linalg import cython_blas
 
 import symgraph as sg
 from symgraph.emit.numba_cuda import simulated
@@ -244,6 +246,37 @@ def test_what_cublas_refuses_is_said() -> None:
     bench.bindings.fails = "create"
     with pytest.raises(DeviceError, match=r"cuBLAS does not start: NOT_INITIALIZED.*; blas='tiles' does without it"):
         Library(bench.bindings, (9, 0))
+
+
+@only_simulated
+def test_the_fake_is_blas() -> None:
+    """cuBLAS's ``gemm`` is BLAS's, by its reference: the same arguments give what SciPy's gives."""
+    capsule = cython_blas.__pyx_capi__["dgemm"]
+    python = ctypes.pythonapi
+    python.PyCapsule_GetName.restype, python.PyCapsule_GetName.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    python.PyCapsule_GetPointer.restype = ctypes.c_void_p
+    python.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
+    pointer = python.PyCapsule_GetPointer(capsule, python.PyCapsule_GetName(capsule))
+    dgemm = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(pointer)
+    fake = FakeCublas(lambda stream, work: work(), lambda address: (0, 2**62))
+    handle = fake.create()
+    fake.set_stream(handle, LEGACY)
+    memory = np.zeros(2**22 + 32)
+    fake.set_workspace(handle, int(memory.ctypes.data) + -memory.ctypes.data % 256, 4 * 2**20)
+    rng = np.random.default_rng(0)
+    for ta, tb, beta in itertools.product((0, 1), (0, 1), (0.0, 1.0, 0.5)):
+        m, n, k, lda, ldb, ldc = 4, 5, 3, 7, 6, 8
+        a, b, c = (rng.normal(size=64) for _ in range(3))
+        want, scalars = c.copy(), np.array([2.0, beta])
+        alpha, of_beta = int(scalars.ctypes.data), int(scalars.ctypes.data) + 8
+        sizes = np.array([m, n, k, lda, ldb, ldc], np.int32)
+        pm, pn, pk, pa, pb, pc = (int(sizes.ctypes.data) + 4 * i for i in range(6))
+        flags = [ctypes.c_char(b"T" if t else b"N") for t in (ta, tb)]
+        dgemm(*map(ctypes.addressof, flags), pm, pn, pk, alpha, a.ctypes.data, pa, b.ctypes.data, pb, of_beta,
+              want.ctypes.data, pc)  # fmt: skip
+        at = [int(x.ctypes.data) for x in (a, b, c)]
+        fake.dgemm_64(handle, ta, tb, m, n, k, alpha, at[0], lda, at[1], ldb, of_beta, at[2], ldc)
+        np.testing.assert_allclose(c, want, rtol=1e-13)
 
 
 # -- as steps of programs ----------------------------------------------------------------------------------------------
