@@ -57,6 +57,7 @@ from symgraph.loop.prove import (
     spans_of,
 )
 from symgraph.loop.region import bound, symbol
+from symgraph.ops.reduce import positions_below
 from symgraph.types import Atom, Dim, Size, atoms
 
 SHARED = frozenset(("parallel", "vector", "grid", "group", "lane"))
@@ -137,6 +138,7 @@ class _Checker:
         self.kernel, self.one, self.extent, self.shares = kernel, one, extent, shares
         self.found: dict[Finding, None] = {}
         self.sizes: dict[str, Size] = {}
+        self.positions: dict[str, Size] = {}  # what the elements of some buffers are less than
         self.integers = Integers()
         self.sites: list[_Site] = []
         self.gpu = any(isinstance(s, For) and s.kind in ("grid", "group", "lane") for s in ir.walk(kernel.body))
@@ -146,6 +148,9 @@ class _Checker:
         for p, b in zip(kernel.params, bindings, strict=True):
             if p.kind == "buffer":
                 self.sizes[p.name] = bound(b.type.size, known) if isinstance(b, Variable) else 1
+                below = positions_below(b) if isinstance(b, Variable) else None
+                if below is not None:
+                    self.positions[p.name] = bound(below, known)
             elif p.kind == "size":
                 self.integers.values[p.name] = bound(b, known) if isinstance(b, int | Dim) else None
 
@@ -166,6 +171,10 @@ class _Checker:
                 self.loads(e, scope, here)
             if isinstance(s, Let | Declare | Assign):
                 self.name(s, scope, here)
+                if isinstance(s, Let) and s.value.fn == "load" and s.value.attr in self.positions:
+                    value = self.integers.values[s.name]
+                    assert value is not None
+                    scope = narrowed(scope, facts=[value, self.positions[s.value.attr] - 1 - value])
             elif isinstance(s, For):
                 self.loop(s, scope, here)
             elif isinstance(s, If):

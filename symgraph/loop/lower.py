@@ -19,6 +19,7 @@ from symgraph.graph import Apply, Variable
 from symgraph.loop import ir
 from symgraph.loop.axes import analyse
 from symgraph.loop.ir import Assign, Atomic, Check, Declare, For, If, Let, LoopKernel, Param, Store
+from symgraph.ops.reduce import positions_below
 from symgraph.passes.fuse import Kernel, Root
 from symgraph.types import Size, product
 
@@ -251,6 +252,9 @@ class _Lowering:
     def checked(self, e: ix.Expr, block: _Block) -> ix.Expr:
         i, n = (self.value(a, block) for a in e.args)
         i = self.let(i, block) if i.fn != "name" else i
+        found = ix.resolve(e.args[0])
+        if isinstance(found, ix.Access) and positions_below(found.variable) == e.args[1].attr:
+            return i
         low = _call("greater_equal", i, _call("negative", n), dtype=ix.BOOL)
         inside = _call("logical_and", low, _call("less", i, n, dtype=ix.BOOL), dtype=ix.BOOL)
         block.body.append(Check(inside, INDEX_ERROR + len(self.checks)))

@@ -40,7 +40,7 @@ from symgraph.ops.shape import (
     reshape,
     transpose,
 )
-from symgraph.types import Shape, TensorType, is_float, product
+from symgraph.types import Shape, Size, TensorType, is_float, product
 
 Axes: TypeAlias = "int | Sequence[int] | None"
 
@@ -339,7 +339,11 @@ def located_extremum(kind: str, index: ix.Index, x: ix.Tensor, axis: int) -> ix.
 
 
 class Located(Op):
-    """Base of ops that say where along ``axis`` elements are: no real numbers, so they have no derivative."""
+    """Base of ops that say where along ``axis`` elements are: no real numbers, so they have no derivative.
+
+    Their results are at least 0, and less than the operand's size along the axis: whatever is indexed by them along
+    an axis of that size needs no check.
+    """
 
     axis: int
 
@@ -355,6 +359,12 @@ class Located(Op):
 
     def batch(self, inputs: Sequence[Variable], batched: Sequence[bool]) -> Sequence[Variable]:
         return [apply(type(self)(self.axis + 1), inputs[0])]  # type: ignore[call-arg]
+
+
+def positions_below(v: Variable) -> Size | None:
+    """What the elements of ``v`` are less than, where they are positions that an op has found; they are at least 0."""
+    node = v.owner
+    return node.inputs[0].type.shape[node.op.axis] if node is not None and isinstance(node.op, Located) else None
 
 
 class Position(Located):

@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 import symgraph as sg
-from symgraph.errors import RankError
+from symgraph.errors import IndexRangeError, RankError
+from symgraph.loop.check import check
 
 ARRAYS = hnp.arrays(
     st.sampled_from([np.float32, np.float64, np.int16, np.bool_]),
@@ -55,3 +56,22 @@ def test_batches_and_axes() -> None:
     np.testing.assert_array_equal(sg.vmap(lambda x: sg.sort(x, axis=0), in_axes=1, out_axes=1)(a), np.sort(a, axis=0))
     with pytest.raises(RankError, match=r"sort: axis 2 .*test_sort\.py"):
         sg.sort(sg.matrix("x"), axis=2)
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+def test_positions_need_no_check(target: str) -> None:
+    """Loops that are indexed by them are proved without one; where sizes differ, indices are checked."""
+    x, y = sg.matrix("x", shape=("n", "m")), sg.vector("y", shape=("k",))
+    outputs = [sg.sort(x, 0), sg.grad(sg.sum(sg.sort(x, 1) ** 2), x), sg.take(y, sg.argsort(y)[::-1], axis=0)]
+    made = sg.lower([x, y], outputs, target).program
+    assert not any(s.checks for s in made.steps)
+    for s in made.steps:
+        if s.loops is not None and s.loops.body:
+            gpu = s.launch is not None
+            assert check(s.loops, s.bindings, gpu and s.launch.kind == "one", None if gpu else s.extent) == []  # type: ignore[arg-type, union-attr]
+    other = sg.take(x, sg.argsort(y), axis=0)
+    assert any(s.checks for s in sg.lower([x, y], other, target).program.steps)
+    assert any(s.checks for s in sg.lower([y], sg.take(y, sg.argsort(y) + 1), target).program.steps)
+    if target == "cpu":
+        with pytest.raises(IndexRangeError):
+            sg.function([x, y], other)(np.ones((2, 2)), np.ones(3))
