@@ -38,8 +38,8 @@ On a GPU: nothing yet. No figure on this page is a time that was measured.
 
 Without a GPU, in the suite: every operation of the registry (values, gradients and their gradients) on Numba's
 CUDA simulator, where each thread of a launch is a thread of Python; kernels compiled to PTX by NVVM, and assembled
-to machine code by `ptxas`, for compute capabilities {NAMES.replace("/", ", ")}; and [proofs](#what-is-proved)
-about their loops.
+to machine code by `ptxas`, for compute capabilities {NAMES.replace("/", ", ")}; [proofs](#what-is-proved) about
+their loops; and all of them lane by lane, watched for races.
 
 What this cannot show: that shuffles within warps, which the simulator replaces by shared memory, do what is meant;
 that results agree with the CPU's beyond what the same operations in the same order give; and how long anything
@@ -51,15 +51,23 @@ function gives it the large ones (`blas="auto"`), of which this page says nothin
 PROVED = """## What is proved
 
 `symgraph.loop.check` proves for each kernel, for both targets and for all values of symbolic sizes: loads and
-stores stay within their buffers;
-two iterations that run at the same time never store to one element, nor does one load what another
-stores without a barrier in between, atomic additions aside; barriers are reached by all lanes of a group or by
-none. The suite does it for every kernel of the registry, names how many cannot be decided (16 of some 1,620 for
-GPUs, 14 of some 1,390 for the CPU: `tests/loop/test_check.py`), and makes kernels wrong on purpose, each of which
-is found out. The matrix product in tiles and the sorting kernels are text, not loops, and are not among them: they
-are run lane by lane (`symgraph.testing.races`), where accesses out of bounds, races, and barriers that not all
-lanes reach are found for the sizes that are run. What a product's kernel does with each element is proved: the
-result that it stores, and the map that has become part of it.
+stores stay within their buffers, and indices are divided by nothing that may be 0; two iterations that run at the same
+time never store to one element, nor does one load what another stores without a barrier in between, atomic additions
+aside, also where the memory plan puts two tensors into one buffer; barriers are reached by all lanes of a group or by
+none. Warp shuffles count as no barrier, nor does a barrier in a branch or in a loop that may have no turn. The suite
+does it for every kernel of the registry and of the rows of the benchmarks (of chains up to 1,000 long), and none is
+left undecided; kernels made wrong on purpose are each found out (`tests/loop/test_check.py`).
+
+What is checked by running, and so for the sizes that are run: `symgraph.testing.races` runs a kernel's text lane by
+lane in plain Python, from barrier to barrier, and reports accesses outside of buffers, two lanes that touch one element
+of which one stores, with no barrier between them, lanes that wait where others do not, loads of memory that nothing
+stored, and vectors that are not aligned. Matrix products in tiles and sorts are text and no loops. The products are run
+at every combination of sizes around the edges of tiles (0, 1, one less and one more than a tile, a tile, two and one),
+of transposed operands and of accumulation, with offsets, strides and batches; sorts in the same manner. With a barrier
+or a bound left out each is found out. What a product's kernel does with each element, its epilogue, is proved as loops
+are. Every program of the registry is run so too, as a second opinion: it found a result that lay in the place of an
+operand which other lanes had still to read, and a launch whose groups did one row several times; the proofs had taken
+both for granted, and look at them now.
 
 """
 
