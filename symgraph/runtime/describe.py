@@ -22,8 +22,9 @@ def _threads(launch: Launch) -> str:
 
 
 def _ways(step: ProgramStep) -> str:
-    """For which sizes a launch is made, and whether it adds to zeros."""
-    return f", if {step.repeat}" * isinstance(step.repeat, Only) + ", adds to zeros" * bool(step.zeroed)
+    """For which sizes a launch is made, or how often, and whether it adds to zeros."""
+    how = "" if step.repeat is None else f", if {step.repeat}" if isinstance(step.repeat, Only) else f", {step.repeat}"
+    return how + ", adds to zeros" * bool(step.zeroed)
 
 
 def describe(program: Program) -> str:

@@ -30,6 +30,51 @@ LONGEST = 2**32 - 1
 """Elements of a row: a position has 32 bits on its way."""
 
 
+@dataclass(frozen=True)
+class Lengths:
+    """How often a launch for rows of ``least`` to ``most`` elements is made at the sizes of a call: once, or not."""
+
+    node: Apply
+    n: Size
+    least: int
+    most: int
+
+    def __call__(self, env: Env) -> int:
+        return int(self.least <= length(self.node, self.n, env) <= self.most)
+
+    def __str__(self) -> str:
+        return f"if {self.n} >= {self.least}" if self.most == LONGEST else f"if {self.least} <= {self.n} <= {self.most}"
+
+
+@dataclass(frozen=True)
+class Doublings:
+    """How often runs of ``tile`` elements are doubled until one is a row."""
+
+    node: Apply
+    n: Size
+    tile: Any
+
+    def __call__(self, env: Env) -> int:
+        kernels = _kernels()
+        assert kernels is not None
+        often: int = kernels.passes(length(self.node, self.n, env), self.tile)
+        return often
+
+    def __str__(self) -> str:
+        return f"{self({})} times" if isinstance(self.n, int) else f"until {self.tile.size} << times >= {self.n}"
+
+
+def length(node: Apply, n: Size, env: Env) -> int:
+    """The elements of a row. Raises :class:`~symgraph.errors.SizeError` for too many."""
+    found = resolve(n, env)
+    if found > LONGEST:
+        raise SizeError(
+            f"{node.op}: wanted at most {LONGEST:,} elements along the axis, got {found:,}   "
+            f"{source.show(node.sources)}"
+        )
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class SortLaunch:
     """A launch of a sort.
@@ -38,7 +83,7 @@ class SortLaunch:
         name, text, loops: the kernel; of the loops there are parameters only.
         bindings: what its parameters are bound to.
         launch: over what it is dealt out.
-        repeat: how often it is launched at the sizes of a call.
+        repeat: how often it is launched at the sizes of a call; ``None``: once.
         workspace: what it stores for the launches after it.
     """
 
@@ -47,7 +92,7 @@ class SortLaunch:
     loops: LoopKernel
     bindings: list[Any]
     launch: Launch
-    repeat: Callable[[Env], int]
+    repeat: Callable[[Env], int] | None
     workspace: tuple[Variable, ...] = ()
 
 
@@ -115,11 +160,12 @@ class _Sort:
         out = []
         for least, most, text, parameters, tile in ways:
             if not isinstance(self.n, int) or least <= self.n <= most or (self.n > LONGEST and tile is largest):
-                stored = scratch if tile is largest else ()
-                out.append(self.launch(text(), parameters, tile, partial(self.once, least, most), stored))
+                always = isinstance(self.n, int) and self.n <= LONGEST
+                repeat = None if always else Lengths(self.node, self.n, least, most)
+                out.append(self.launch(text(), parameters, tile, repeat, scratch if tile is largest else ()))
         if scratch:
-            text = kernels.merging("{}", wide, largest)
-            out.append(self.launch(text, kernels.merge_parameters(wide), largest, partial(self.merges, largest)))
+            merging, parameters = kernels.merging("{}", wide, largest), kernels.merge_parameters(wide)
+            out.append(self.launch(merging, parameters, largest, Doublings(self.node, self.n, largest)))
         return out
 
     def scratch(self, longest: int) -> tuple[Variable, ...]:
@@ -140,7 +186,7 @@ class _Sort:
         text: str,
         parameters: Sequence[tuple[str, str, str]],
         tile: Any,
-        repeat: Callable[[Env], int],
+        repeat: Callable[[Env], int] | None,
         workspace: tuple[Variable, ...] = (),
     ) -> SortLaunch:
         name = f"sort_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
@@ -154,21 +200,3 @@ class _Sort:
             launch = Launch("groups", self.rows * pieces, tile.threads, cooperates=True, width=tile.threads)
         bindings = [self.words[p.name] for p in params]
         return SortLaunch(name, text.replace("{}", name, 1), LoopKernel(params), bindings, launch, repeat, workspace)
-
-    # -- how often, at the sizes of a call ----------------------------------------------------------------------------
-
-    def once(self, least: int, most: int, env: Env) -> int:
-        return int(least <= self.length(env) <= most)
-
-    def merges(self, tile: Any, env: Env) -> int:
-        often: int = self.kernels.passes(self.length(env), tile)
-        return often
-
-    def length(self, env: Env) -> int:
-        n = resolve(self.n, env)
-        if n > LONGEST:
-            raise SizeError(
-                f"{self.node.op}: wanted at most {LONGEST:,} elements along the axis, got {n:,}   "
-                f"{source.show(self.node.sources)}"
-            )
-        return n
