@@ -429,14 +429,16 @@ class CheckingDevice(SimulatedDevice):
 
     def launch(self, kernel: _Kernel, where: Dimensions, values: list[Any], stream: int) -> None:
         """Run a kernel to its end, lane by lane, or note it."""
-        if self._recorded is not None:
-            return super().launch(kernel, where, values, stream)
-        args = [self.buffer(p, v) if isinstance(v, Span) else v for p, v in zip(kernel.params, values, strict=True)]
         alike = [k for k, p in enumerate(kernel.params) if p.name == "error" or p.dtype == bool]
-        found = run(kernel.source, kernel.name, where.grid, where.block, args, alike)
-        self.kernels.add(kernel.name)
-        if found:
-            self.faults.setdefault(kernel.name, []).extend(found)
+
+        def work() -> None:
+            args = [self.buffer(p, v) if isinstance(v, Span) else v for p, v in zip(kernel.params, values, strict=True)]
+            found = run(kernel.source, kernel.name, where.grid, where.block, args, alike)
+            self.kernels.add(kernel.name)
+            if found:
+                self.faults.setdefault(kernel.name, []).extend(found)
+
+        self.start(work)
 
     def buffer(self, param: Param, span: Span) -> New:
         """A buffer of a launch: the memory itself, and the marks of its elements."""

@@ -12,9 +12,13 @@ import symgraph as sg
 from symgraph.errors import IndexRangeError
 from symgraph.graph import Constant, Variable, leaves
 from symgraph.loop import split
+from symgraph.runtime import device as devices
 from symgraph.runtime.interpreter import interpret
+from symgraph.runtime.launch import Limits
+from symgraph.testing.races import CheckingDevice
 from symgraph.types import evaluate
-from tests.backend.table import same
+from tests.backend.table import NAMES, cases, compare, compare_symbolic, gradients, same
+from tests.cuda.simulator.test_programs import REDUCTIONS
 
 
 @pytest.fixture(autouse=True)
@@ -212,3 +216,36 @@ def test_sums_of_nothing() -> None:
         for shape in [(0, 12), (3, 0), (0, 0)]:
             for got, want in zip(fn(np.zeros(shape)), interpret(outputs, {x: np.zeros(shape)}), strict=True):
                 same(got, want, str(shape))
+
+
+# -- lane by lane ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checking(monkeypatch: pytest.MonkeyPatch) -> CheckingDevice:
+    """The device that functions run on: groups of up to eight lanes, several of them in a block."""
+    made = CheckingDevice(Limits(8, 3))
+    monkeypatch.setattr(devices, "the_device", lambda: made)
+    return made
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n in REDUCTIONS])
+def test_reductions_of_the_registry(name: str, checking: CheckingDevice) -> None:
+    """Parts of rows among them: with nothing out of bounds, no race, and all memory stored before it is loaded."""
+    for atomics in (False, True):
+        compare(cases(name), target="cuda", atomics=atomics)
+        compare_symbolic(name, target="cuda", atomics=atomics)
+    if found := gradients(name, 1):
+        compare(found, target="cuda")
+    assert checking.faults == {}
+
+
+@pytest.mark.parametrize("shape", [(3, 12), (2, 61), (1, 7), (4, 8), (7, 9)])
+def test_rows_lane_by_lane(shape: tuple[int, int], checking: CheckingDevice) -> None:
+    x, y = sg.matrix("x", dtype="float32", shape=("n", "m")), sg.vector("y", shape=("n",))
+    outputs = [ROWS[name][0](x) for name in ("sum", "softmax", "layernorm", "argmax", "gradient")] + [sg.mean(y)]
+    rng = np.random.default_rng(0)
+    check(outputs, rng.normal(size=shape), rng.normal(size=shape[0]))
+    check(outputs, rng.normal(size=shape), rng.normal(size=shape[0]), atomics=True)
+    assert checking.faults == {}
+    assert len(checking.kernels) >= 7
