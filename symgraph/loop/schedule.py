@@ -9,6 +9,7 @@ many groups, is decided at the launch (:class:`Launch`): it is no part of the co
 * A *row kernel*, with reductions or further loops inside the common ones: one ``group`` loop over the rows. The lanes
   of the group share each inner loop; what they have added up is combined, in fixed order; what one stores and another
   loads has a barrier in between. Values of the whole row are computed by all lanes alike, and stored by lane 0.
+* Reductions with few results, of few long rows for one, become several launches before (:mod:`symgraph.loop.split`).
 * A *running reduction* goes through a row in tiles (:mod:`symgraph.loop.prefix`).
 * A reduction that walks memory along the results' last axis (sums over leading axes, products of matrices) is a map in
   which each thread adds up its own.
