@@ -272,6 +272,9 @@ class _Checker:
             start, stops = 0, [self.extent]
         if start is not None and any(self.integers.proves(start - stop, scope) for stop in stops):
             return  # it has no iterations
+        stores = self.gpu and s.kind in ("lane", "grid") and any(isinstance(t, Store | Put) for t in ir.walk(s.body))
+        if stores and not self.advances(start, stops, scope):
+            self.report("race", f"{s.index}: which lane an iteration falls to depends on the turn of a loop around")
         lower = (start,) if start is not None else ()
         positive: set[Atom] = set()
         if start is not None and self.integers.proves(start, scope):
@@ -289,6 +292,25 @@ class _Checker:
             scope.same,
         )
         self.digits(s, at, start, stops, inner, path)
+
+    def advances(self, start: Size | None, stops: Sequence[Size], scope: Scope) -> bool:
+        """Whether each iteration of a loop is one lane's in all turns of the serial loops around: none comes twice.
+
+        Where it starts varies with one turn at most, and then it starts no earlier than the turn before has ended.
+        """
+        turns = [a for kind, group in scope.loops if kind == "serial" for a in group]
+        if start is None or not turns:
+            return not turns
+        varying = [a for a in dict.fromkeys(atoms(start)) if a in turns or self.integers.differs(a)]
+        if not varying:
+            return True
+        if len(varying) > 1 or varying[0] not in turns:
+            return False
+        split = linear(start, varying[0])
+        return split is not None and any(
+            self.integers.proves(start + split[0] - stop, scope) and self.integers.proves(stop - start, scope)
+            for stop in stops
+        )
 
     def digits(self, s: For, at: Size, start: Size | None, stops: list[Size], scope: Scope, path: Any) -> None:
         """The body of a loop. The index of several loops made one is written in their indices."""

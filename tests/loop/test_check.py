@@ -305,9 +305,25 @@ def test_additions_and_a_load() -> None:
     load = Let("v", Expr("load", (first,), F64, "x", frozenset()))
     params = [Param("n", "size", index), Param("x", "buffer", F64)]
     bindings = [dim("rows"), Variable(tensor_type(F64, (1,)), name="x")]
-    for body, kinds in (([add], set()), ([add, load], {"race"})):
-        kernel = LoopKernel(params, [For("i", size_value(0), n, "grid", list(body))])
+    alone: list[Statement] = [add]
+    for body, kinds in ((alone, set()), ([*alone, load], {"race"})):
+        kernel = LoopKernel(params, [For("i", size_value(0), n, "grid", body)])
         assert {f.kind for f in check(kernel, bindings)} == kinds
+
+
+@pytest.mark.parametrize(("step", "wrong"), [(4, False), (5, False), (3, True), (0, False)])
+def test_turns_that_overlap(step: int, wrong: bool) -> None:
+    """An element that one lane stores in one turn is another lane's in the next, if they overlap and start apart."""
+    index = size_value(0).dtype
+    turn, i, n = (ir.name(v, index) for v in ("turn", "i", "n"))
+    start = Expr("multiply", (turn, size_value(step)), index, None, frozenset())
+    store = Store("x", i, Expr("const", (), F64, 1.0, frozenset()))
+    inner = For("i", start, plus(start, 4), "lane", [store])
+    size = dim("turns")
+    bindings = [size, Variable(tensor_type(F64, (size * 5 + 4,)), name="x")]
+    params = [Param("n", "size", index), Param("x", "buffer", F64)]
+    found = check(LoopKernel(params, [For("turn", size_value(0), n, "serial", [inner])]), bindings)
+    assert {f.kind for f in found} == ({"race"} if wrong else set())
 
 
 def test_sizes_that_may_be_zero() -> None:
