@@ -75,3 +75,13 @@ def test_positions_need_no_check(target: str) -> None:
     if target == "cpu":
         with pytest.raises(IndexRangeError):
             sg.function([x, y], other)(np.ones((2, 2)), np.ones(3))
+
+
+def test_positions_that_are_given_are_checked() -> None:
+    """An input may be what an op has found elsewhere: its values are the caller's."""
+    x, y = sg.vector("x", shape="n"), sg.vector("y", shape="n")
+    found = sg.argsort(y)
+    f = sg.function([x, found], sg.take(x, found) * 2.0)
+    np.testing.assert_array_equal(f(np.arange(3.0), np.array([2, 0, 1])), [4.0, 0.0, 2.0])
+    with pytest.raises(IndexRangeError):
+        f(np.arange(3.0), np.array([2, 0, 50_000_000]))
