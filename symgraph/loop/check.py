@@ -84,6 +84,10 @@ class Finding:
     what: str
 
 
+_Digit = tuple[Atom, Size]
+"""An index, and by how much it moves a place."""
+
+
 @dataclass(frozen=True)
 class _Site:
     """One store or load."""
@@ -428,10 +432,11 @@ class _Checker:
         if shared and (site.at is None or not self.injective(site.at, shared, site.width, scope)):
             self.report("race", f"{site.text}: two iterations may store it")
 
-    def injective(self, at: Size, shared: Sequence[Atom], width: int, scope: Scope) -> bool:
+    def injective(self, at: Size, shared: Sequence[Atom], width: int, scope: Scope, rest: Size = 0) -> bool:
         """Whether the offset is a number whose digits are the indices: each step as large as all below it together.
 
         What else may differ from one iteration to another, such as a quotient or what is loaded, is a digit too.
+        ``rest`` is below all digits: iterations do not meet, whatever it is in each.
         """
         used: list[tuple[Atom, Size]] = []
         others = [a for a in dict.fromkeys(atoms(at)) if a not in scope.order and self.integers.differs(a)]
@@ -445,27 +450,26 @@ class _Checker:
             a not in {u for u, _ in used} and not self.integers.proves(0 - span_of(scope, a), scope) for a in shared
         ):
             return False
-        return self.digit(used, (), width, scope)
+        return self.digit(used, (), width, scope, rest)
 
-    def digit(
-        self, left: Sequence[tuple[Atom, Size]], below: Sequence[tuple[Atom, Size]], width: int, scope: Scope
-    ) -> bool:
+    def digit(self, left: Sequence[_Digit], below: Sequence[_Digit], width: int, scope: Scope, rest: Size) -> bool:
         """Whether the next digit, and those after it, are above what the digits ``below`` add up to."""
         if not left:
             return True
         for k, (a, c) in enumerate(left):
-            rest = [*left[:k], *left[k + 1 :]]
-            if self.above(absolute(c), below, width, scope) and self.digit(rest, (*below, (a, c)), width, scope):
+            more = [*left[:k], *left[k + 1 :]]
+            fits = self.above(absolute(c), below, width, scope, rest)
+            if fits and self.digit(more, (*below, (a, c)), width, scope, rest):
                 return True
         return False
 
-    def above(self, step: Size, below: Sequence[tuple[Atom, Size]], width: int, scope: Scope) -> bool:
+    def above(self, step: Size, below: Sequence[_Digit], width: int, scope: Scope, rest: Size) -> bool:
         """Whether ``step`` is above what the digits ``below`` add up to: one by one, or those of one sign together.
 
         Together they may be bounded as they are not one by one, such as parts of a row and what is in a part.
         """
-        for sign in (None, True, False):
-            together: Size = 0
+        for sign in (None, True, False) if rest == 0 else (None, True):
+            together: Size = rest
             others: Size = width - 1
             for a, c in below:
                 spans = spans_of(scope, a)
@@ -499,7 +503,7 @@ class _Checker:
                 break
             common += 1
         own = [i for kind, group in a.scope.loops[:common] if kind in SHARED for i in group]
-        rows = not own or (self.in_rows(a, own) and self.in_rows(b, own))
+        rows = self.rows(a, own) is not None and self.rows(a, own) == self.rows(b, own)
         if not self.gpu and rows:
             return  # one after the other
         apart = self.parted(a, b) and not any(kind == "serial" for kind, _ in a.scope.loops[:common])
@@ -535,29 +539,17 @@ class _Checker:
                 return self.injective(a.at, [*shared, i], a.width, dataclasses.replace(a.scope, lower=lower))
         return False
 
-    def in_rows(self, site: _Site, own: Sequence[Atom]) -> bool:
-        """Whether what an iteration of the common loops touches is touched by no other one."""
+    def rows(self, site: _Site, own: Sequence[Atom]) -> Size | None:
+        """Where what an iteration of the common loops touches begins, if no other one touches any of it."""
         assert site.at is not None
         rest = site.at
-        smallest: Size | None = None
         for i in own:
             split = linear(rest, i)
-            if split is None or split[0] == 0:
-                return self.integers.proves(0 - span_of(site.scope, i), site.scope)
-            smallest, rest = split[0], split[1]
-        steps = [linear(site.at, i) for i in own]
-        for step in steps:
-            assert step is not None
-        coefficients = [s[0] for s in steps if s is not None]
-        least = next(
-            (c for c in coefficients if all(self.integers.proves(d - c, site.scope) for d in coefficients)), smallest
-        )
-        return (
-            least is not None
-            and self.injective(site.at - rest, own, 1, site.scope)
-            and self.integers.proves(rest, site.scope)
-            and self.integers.proves(least - site.width - rest, site.scope)
-        )
+            if split is None:
+                return None
+            rest = split[1]
+        first = site.at - rest
+        return first if not own or self.injective(first, own, site.width, site.scope, rest) else None
 
     def separate(self, a: _Site, b: _Site, common: int) -> bool:
         """Whether one of the two lies wholly before the other, in the same iteration of the common loops."""

@@ -326,6 +326,27 @@ def test_turns_that_overlap(step: int, wrong: bool) -> None:
     assert {f.kind for f in found} == ({"race"} if wrong else set())
 
 
+@pytest.mark.parametrize(("stride", "length", "kinds"), [(4, 3, set()), (4, 5, {"race"}), (3, 3, {"race"})])
+def test_rows_that_others_load(stride: int, length: int, kinds: set[str]) -> None:
+    """Groups store rows of three elements, four apart, and load theirs again after a barrier: or parts of others."""
+    index = size_value(0).dtype
+    group, i, k = (ir.name(v, index) for v in ("group", "i", "k"))
+
+    def place(step: int, at: Expr) -> Expr:
+        row = Expr("multiply", (group, size_value(step)), index, None, frozenset())
+        return Expr("add", (row, at), index, None, frozenset())
+
+    store = Store("x", place(4, i), Expr("const", (), F64, 1.0, frozenset()))
+    load = Let("v", Expr("load", (place(stride, k),), F64, "x", frozenset()))
+    body: list[Statement] = [For("i", size_value(0), size_value(3), "lane", [store]), Barrier()]
+    body.append(For("k", size_value(0), size_value(length), "lane", [load]))
+    size = dim("rows")
+    params = [Param("n", "size", index), Param("x", "buffer", F64)]
+    bindings = [size, Variable(tensor_type(F64, (size * 4 + 1,)), name="x")]
+    kernel = LoopKernel(params, [For("group", size_value(0), ir.name("n", index), "group", body)])
+    assert {f.kind for f in check(kernel, bindings)} == kinds
+
+
 def test_sizes_that_may_be_zero() -> None:
     """What a quotient says of its divisor holds where it is computed, and nowhere else."""
     index = size_value(0).dtype
