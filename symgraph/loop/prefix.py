@@ -27,6 +27,8 @@ from symgraph.types import Size, floordiv, product, size_max, size_min, tensor_t
 
 GROUPS = 1024
 """Parts of all rows together, at most: more groups than a GPU has at work at once."""
+MOST = 256
+"""Parts of a column: each thread goes through the totals before its part by itself."""
 WARP = 32
 """What parts of rows are a multiple of, so that each begins where the row of a warp's loads does."""
 ZERO, ONE = ix.size_value(0), ix.size_value(1)
@@ -159,7 +161,8 @@ def _column_parts(terms: Size, columns: Size) -> Size:
     if (isinstance(terms, int) and terms <= COLUMN) or (isinstance(columns, int) and columns >= FEW):
         return 1
     columns = size_max(columns, 1)
-    return size_max(1, size_min(floordiv(FEW - 1 + columns, columns), floordiv(terms + COLUMN - 1, COLUMN)))
+    wanted = size_min(MOST, floordiv(FEW - 1 + columns, columns))
+    return size_max(1, size_min(wanted, floordiv(terms + COLUMN - 1, COLUMN)))
 
 
 def _flat(index: Sequence[ix.Expr], sizes: Sequence[ix.Expr]) -> ix.Expr:
