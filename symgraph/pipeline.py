@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from symgraph import source
+from symgraph.collector import collector_paused
 from symgraph.errors import CheckError, FormatError, SymgraphError
 from symgraph.graph import Graph, Interner, Variable
 from symgraph.passes import Context
@@ -184,7 +183,7 @@ def run_pipeline(
         raise FormatError(f"stop_after: no graph pass is called {stop_after!r}; there are {', '.join(names)}")
     context = Context(Interner(), chosen_levels(levels, fast_math), strict=check)
     expected = _values(graph, examples) if check and examples is not None else None
-    with _collector_paused(len(graph.nodes) > _LARGE):
+    with collector_paused(len(graph.nodes)):
         records = _run(graph, context, stop_after, check, expected, examples)
     return records[-1].graph, Trace(records)
 
@@ -213,22 +212,6 @@ def _run(
         if p.name == stop_after:
             break
     return records
-
-
-# Graphs are cycles of references that live: on a large one the collector looks through all of it over and over.
-_LARGE: Final = 2000
-
-
-@contextmanager
-def _collector_paused(wanted: bool) -> Iterator[None]:
-    if not wanted or not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 # -- checked mode ------------------------------------------------------------------------------------------------------

@@ -8,12 +8,17 @@ tensor again.
 
 A kernel grown this way can depend on another only through stored tensors, and a merge keeps the order of steps, so no
 cycle can arise.
+
+What becomes too much for one kernel is cut into parts (:mod:`symgraph.passes.split`), and all is done again: a tensor
+is then inlined and merged within its part only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 from symgraph import index as ix
@@ -21,14 +26,20 @@ from symgraph.graph import Apply, Constant, Graph, Variable
 from symgraph.op import Op
 from symgraph.ops.checkpoint import After
 from symgraph.ops.contract import Contract
+from symgraph.passes import split
 from symgraph.passes.library import ContractAdd, HostCall, LibraryCall, library_call
 from symgraph.types import Size
 
 MAX_WEIGHT = 1024
-"""What is fused into one kernel at most (see :func:`weight`) unless the target takes less: compile time grows faster
-than the kernel."""
+"""What is fused into one kernel at most (see :func:`weight`): compile time grows faster than the kernel."""
 CHEAP = 4
 """FLOPs per element up to which computing again is no dearer than loading."""
+SHORT = 32
+"""Elements of a row that are too few for a loop of its own inside that over rows: vector units would be idle."""
+WORDS = 8
+"""More than a node adds to the words of 4 bytes that are in use at once: its operands and its result."""
+ROUNDS = 4
+"""How often kernels are cut. One round does, unless a part computes again what others have."""
 
 
 @dataclass(eq=False)
@@ -44,6 +55,10 @@ class Root:
     inputs: list[ix.Access] = field(default_factory=list)  # loads, after inlining
     write: ix.Write | None = None  # for scatters: where the value goes
     fill: bool = False
+    space: Any = None  # the same for roots of one part over the same indices: what they share is computed once
+
+    def __post_init__(self) -> None:
+        self.space = self if self.space is None else self.space
 
     @property
     def shape(self) -> tuple[Size, ...]:
@@ -61,6 +76,12 @@ class Kernel:
     flops: int = 0
     weight: int = 0
     earliest: int = -1  # the position of what it has to wait for, though it does not read it
+    part: int | None = None  # of what was too much for one kernel
+    short: int = 0  # axes up to the last one with too few elements for a loop of its own
+
+    def __post_init__(self) -> None:
+        shape = self.roots[0].shape
+        self.short = max((k + 1 for k, s in enumerate(shape) if isinstance(s, int) and s < SHORT), default=0)
 
     @property
     def mergeable(self) -> bool:
@@ -152,11 +173,20 @@ def trailing(node: Apply) -> bool:
 
 
 class _Fuser:
+    """``parts``: the part that a node belongs to, where what it was fused into was too much for one kernel. ``limit``:
+    the weight at which a kernel takes no more, where it is not parts that bound it."""
+
     def __init__(
-        self, graph: Graph, separately: bool = False, accepts: Accepts | None = None, limit: int = MAX_WEIGHT
+        self,
+        graph: Graph,
+        separately: bool = False,
+        accepts: Accepts | None = None,
+        parts: Mapping[Apply, int] | None = None,
+        limit: int | None = None,
     ) -> None:
         self.graph = graph
         self.accepts = accepts
+        self.parts = parts or {}
         self.limit = limit
         self.separately = separately
         self.position = {node: k for k, node in enumerate(graph.nodes)}
@@ -165,6 +195,7 @@ class _Fuser:
         self.steps: list[Step] = []
         self.kernel_of: dict[Root, Kernel] = {}
         self.keys: dict[tuple[Any, ...], int] = {}
+        self.indices: dict[Any, ix.Index] = {}  # of parts' roots, by part and shape
 
     def run(self) -> list[Step]:
         given = set(self.graph.inputs)
@@ -186,19 +217,24 @@ class _Fuser:
             else:
                 self.root(node)
         self.steps.reverse()
-        return self.steps if self.separately else merge(self.steps, self.limit)
+        return self.steps if self.separately else _merge(self.steps, self.limit)
 
     # -- roots and inlining --------------------------------------------------------------------------------------------
 
     def root(self, node: Apply) -> None:
         axes = reduced_axes(node.op)
-        rank = node.outputs[0].type.ndim
-        indices = tuple(ix.loop_index() for _ in range(rank))
+        part = self.parts.get(node)
+        shape = node.outputs[0].type.shape
+        rank = len(shape)
         columns = bool(axes) and not trailing(node) and node.op.name not in _LOCATING
         runs = running_axis(node.op)
-        root = Root(node, node.outputs, indices, (), columns, runs)
+        space = None if part is None or columns or runs is not None else (part, shape)
+        indices = tuple(ix.loop_index() for _ in range(rank))
+        if space is not None:
+            indices = self.indices.setdefault(space, indices)
+        root = Root(node, node.outputs, indices, (), columns, runs, space=space)
         self.kernel_of[root] = kernel = Kernel(
-            self.position[node], [root], [node], rank, flops(node.op), weight(node.op)
+            self.position[node], [root], [node], rank, flops(node.op), weight(node.op), part=part
         )
         # The index that a running reduction goes along is bound by itself.
         scope = indices if runs is None else (*indices[:runs], *indices[runs + 1 :])
@@ -219,7 +255,7 @@ class _Fuser:
         for write in node.op.writes(*tensors):  # type: ignore[attr-defined]
             indices = tuple(ix.loop_index() for _ in write.space)
             root = Root(None, (out,), indices, (), write=write)
-            self.kernel_of[root] = kernel = Kernel(self.position[node], [root], [node], 0, 2)
+            self.kernel_of[root] = kernel = Kernel(self.position[node], [root], [node], 0, 2, part=self.parts.get(node))
             cell.append((root, indices))
             with ix.made_for(node):
                 root.values = (*write.at(indices), write.value(indices))
@@ -254,11 +290,11 @@ class _Fuser:
             self.uses.pop(v, None)  # accesses stay loads
 
     def inline(self, node: Apply) -> None:
-        made: dict[tuple[int, tuple[int, ...]], tuple[ix.Expr, ...]] = {}
+        made: dict[Any, tuple[ix.Expr, ...]] = {}
         for k, v in enumerate(node.outputs):
             for use in self.uses.pop(v, ()):
                 kernel = self.kernel_of[use.root]
-                key = (id(use.root), self.key(use.access.args))
+                key = self.context(use)
                 if key not in made:
                     made[key] = self.lower(node, use.access.args, use.root, use.access.scope)
                     kernel.nodes.append(node)
@@ -271,6 +307,10 @@ class _Fuser:
         if not isinstance(node.op, After):
             return -1
         return max((self.position[v.owner] for v in node.inputs[1:] if v.owner is not None), default=-1)
+
+    def context(self, use: _Use) -> Any:
+        """Uses of a tensor in one context are one computation."""
+        return use.root.space, self.key(use.access.args)
 
     def key(self, index: Sequence[ix.Expr]) -> tuple[int, ...]:
         return tuple(self.number(e) for e in index)
@@ -290,9 +330,12 @@ class _Fuser:
             return False  # a product of matrices inside another's loops would be computed over and over
         (v,) = node.outputs
         uses = self.uses[v]
-        contexts = {(id(u.root), self.key(u.access.args)): u for u in uses}
-        if any(self.kernel_of[u.root].weight + weight(op) > self.limit for u in contexts.values()):
+        part = self.parts.get(node)
+        if part is not None and any(self.kernel_of[u.root].part != part for u in uses):
             return False
+        if self.limit is not None and any(self.kernel_of[u.root].weight + weight(op) > self.limit for u in uses):
+            return False
+        contexts = {self.context(u): u for u in uses} if len(uses) > 1 else {None: uses[0]}
         if moves_only(op) and (len(contexts) <= 8 or op.name == "after"):
             return True
         if self.separately:
@@ -363,11 +406,13 @@ def collect_loads(root: Root) -> list[ix.Access]:
     return list(found)
 
 
-def merge(steps: Sequence[Step], limit: int = MAX_WEIGHT) -> list[Step]:
-    """Join kernels over the same leading axes where the later reads what the earlier reads or stores."""
-    out: list[Step | None] = []
+def _merge(steps: Sequence[Step], limit: int | None) -> list[Step]:
+    """Join kernels over the same leading axes where the later reads what the earlier reads or stores, and those of a
+    part."""
+    out: list[Step] = []
     place: dict[Variable, int] = {}  # the step, by its place in `out`, that stores a variable last
     readers: dict[Variable, int] = {}  # the last kernel that reads a variable
+    parts: dict[int, int] = {}  # the last kernel of a part
     for step in steps:
         if not isinstance(step, Kernel):
             for v in step.writes:
@@ -377,12 +422,14 @@ def merge(steps: Sequence[Step], limit: int = MAX_WEIGHT) -> list[Step]:
         for r in step.roots:
             r.inputs = collect_loads(r)
         target = None
+        reads = step.inputs
         if step.mergeable:
-            reads = step.inputs
             latest = max((place[v] for v in reads if v in place), default=-1)
-            candidates = [latest, *sorted({readers[v] for v in reads if readers.get(v, -1) > latest}, reverse=True)]
-            for k in candidates:
-                if k >= 0 and _join(out[k], step, limit):
+            later = {readers[v] for v in reads if readers.get(v, -1) > latest}
+            if step.part is not None and parts.get(step.part, -1) > latest:
+                later.add(parts[step.part])
+            for k in [latest, *sorted(later, reverse=True)]:
+                if k >= 0 and _join(out[k], step, {v for v in reads if place.get(v) == k}, limit):
                     target = k
                     break
         if target is None:
@@ -390,13 +437,18 @@ def merge(steps: Sequence[Step], limit: int = MAX_WEIGHT) -> list[Step]:
             out.append(step)
         for v in step.outputs:
             place[v] = target
-        for v in step.inputs:
+        for v in reads:
             readers[v] = max(readers.get(v, -1), target)
-    return [s for s in out if s is not None]
+        if step.part is not None:
+            parts[step.part] = target
+    return out
 
 
-def _join(a: Step | None, b: Kernel, limit: int) -> bool:
-    if not isinstance(a, Kernel) or not a.mergeable or a.weight + b.weight > limit:
+def _join(a: Step, b: Kernel, stored: Collection[Variable], limit: int | None) -> bool:
+    """Whether ``a``, which stores ``stored``, takes in ``b``."""
+    if not isinstance(a, Kernel) or not a.mergeable or a.part != b.part:
+        return False
+    if limit is not None and a.weight + b.weight > limit:
         return False
     if a.position < b.earliest:
         return False  # it would compute again what the forward pass still has
@@ -406,7 +458,6 @@ def _join(a: Step | None, b: Kernel, limit: int) -> bool:
         if s != t:
             break
         depth += 1
-    stored = set(a.outputs)
     linked = False
     for access in b.roots[0].inputs:
         if access.variable in stored:
@@ -420,9 +471,10 @@ def _join(a: Step | None, b: Kernel, limit: int) -> bool:
     scalars = full and not a.shape  # such as what is computed from the result of a full reduction
     if (depth == 0 and not scalars) or (not full and not linked):
         return False
-    if depth < max(len(a.roots[0].shape), len(b.roots[0].shape)) and not _long_rows(a, b, depth):
+    if depth < max(len(a.roots[0].shape), len(b.roots[0].shape)) and depth < max(a.short, b.short):
         return False
     a.depth = depth
+    a.short = max(a.short, b.short)
     a.roots += b.roots
     a.nodes += b.nodes
     a.flops += b.flops
@@ -430,22 +482,83 @@ def _join(a: Step | None, b: Kernel, limit: int) -> bool:
     return True
 
 
-def _long_rows(a: Kernel, b: Kernel, depth: int) -> bool:
-    """Whether the loops inside the common ones are worth the split: short rows would waste the vector units."""
-    for r in (*a.roots, *b.roots):
-        for s in r.shape[depth:]:
-            if isinstance(s, int) and s < 32:
-                return False
-    return True
+# -- what is too much for one kernel -----------------------------------------------------------------------------------
 
 
-def fuse(graph: Graph, accepts: Accepts | None = None, limit: int = MAX_WEIGHT) -> list[Step]:
+class _Parts:
+    """The part of each node that belongs to one."""
+
+    def __init__(self, graph: Graph, bounds: split.Bounds) -> None:
+        self.position = {node: k for k, node in enumerate(graph.nodes)}
+        self.bounds = bounds
+        self.of: dict[Apply, int] = {}
+        self.count = 0
+
+    def cut(self, steps: Sequence[Step]) -> bool:
+        """Give parts to the nodes of kernels that are too much. Whether there was one that could be cut."""
+        kernels = [s for s in steps if isinstance(s, Kernel)]
+        large = [k for k in kernels if self.may_exceed(k)]
+        counts = Counter(node for k in kernels for node in k.nodes) if large else Counter()
+        found = [self.cut_one(k, counts) for k in large]
+        return any(found)
+
+    def may_exceed(self, k: Kernel) -> bool:
+        words = self.bounds.words
+        return k.weight > self.bounds.weight or (words is not None and len(k.nodes) * WORDS > words)
+
+    def cut_one(self, kernel: Kernel, counts: Mapping[Apply, int]) -> bool:
+        own = Counter(kernel.nodes)
+        nodes = sorted(own, key=self.position.__getitem__)
+        rooted = {r.node or kernel.nodes[0] for r in kernel.roots}
+        # What is computed in several places goes with what uses it, as do moves.
+        bound = {n for n in nodes if n in rooted or (counts[n] == 1 and not moves_only(n.op))}
+        weights = [weight(n.op) * own[n] if n in bound else 0 for n in nodes]
+        starts = split.cuts(weights, _values(nodes, bound, kernel), self.bounds)
+        for first, last in pairwise([0, *starts, len(nodes)] if starts else []):
+            self.of.update((n, self.count) for n in nodes[first:last] if n in bound)
+            self.count += 1
+        return bool(starts)
+
+
+def _values(nodes: Sequence[Apply], bound: Collection[Apply], kernel: Kernel) -> list[split.Value]:
+    """What ``nodes`` compute and load. What uses a node that is not bound uses its operands too."""
+    stored = set(kernel.outputs)
+    made = {v for n in nodes for v in n.outputs}
+    places: dict[Variable, list[int]] = {}
+    behind: dict[Variable, tuple[Variable, ...]] = {}  # what is not bound, and all that it is made of
+    for k, node in enumerate(nodes):
+        data = node.inputs[:1] if isinstance(node.op, After) else node.inputs
+        reads = dict.fromkeys(w for v in data for w in behind.get(v, (v,)))
+        if node not in bound:
+            behind[node.outputs[0]] = (node.outputs[0], *reads)
+            continue
+        for v in (*reads, *node.outputs):
+            if not (isinstance(v, Constant) and v.type.ndim == 0):
+                places.setdefault(v, []).append(k)
+    out = []
+    for v, ks in places.items():
+        if v in behind:
+            out.append(split.Value(0, tuple(ks), made=False, weight=weight(v.owner.op)))  # type: ignore[union-attr]
+        else:
+            out.append(split.Value(max(1, v.type.dtype.itemsize // 4), tuple(ks), v in made, v in stored))
+    return out
+
+
+def fuse(
+    graph: Graph, accepts: Accepts | None = None, limit: int = MAX_WEIGHT, registers: int | None = None
+) -> list[Step]:
     """The kernels and library calls that compute ``graph``, in an order in which they can run.
 
     ``accepts``: which matrix products the target's library takes, where not all; the others are kernels of their own.
-    ``limit``: the target's largest weight of a kernel (see :func:`weight`).
+    ``limit``: the largest weight of a kernel (see :func:`weight`). ``registers``: how many words of 4 bytes a kernel's
+    values may take at once, where the target keeps all in registers.
     """
-    return _Fuser(graph, accepts=accepts, limit=limit).run()
+    parts = _Parts(graph, split.Bounds(limit, registers, 2 * (CHEAP + 1)))
+    for _ in range(ROUNDS):
+        steps = _Fuser(graph, accepts=accepts, parts=parts.of).run()
+        if not parts.cut(steps):
+            return steps
+    return _Fuser(graph, accepts=accepts, parts=parts.of, limit=limit).run()
 
 
 def separate(graph: Graph) -> list[Step]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from symgraph.collector import collector_paused
 from symgraph.emit.python import CUDA, emit
 from symgraph.errors import IndexRangeError, SizeError
 from symgraph.graph import Apply, Constant, Graph, Variable
@@ -37,9 +38,9 @@ from symgraph.types import Atom, Dim, Size
 
 GRAIN = 30_000.0
 """Nanoseconds of work below which waking another thread costs more than it saves."""
-GPU_WEIGHT = 528
-"""What is fused into one kernel for a GPU at most: a sixth derivative's values fit into 255 registers up to 576, not
-at 640. A multiple of 33, the weight of a link in the derivative of a chain of sines: what is left over is cut small."""
+GPU_REGISTERS = 224
+"""Registers of a thread, of 255, that a kernel's values may take; the others are for addresses and what functions need.
+At 240 the fourth derivative of a product of six functions spills, at 232 nothing that was tried."""
 MAX_PLANS = 512
 """Sets of sizes whose plans a program keeps."""
 HOST_ELEMENT = 2.0
@@ -143,11 +144,12 @@ def build(
     """
     cpu, by = target == "cpu", Blas(blas)
     launches = partial(_launches, atomics=atomics, blas=by)
-    made, accepts, limit = (_made, None, MAX_WEIGHT) if cpu else (launches, by.accepts, GPU_WEIGHT)
-    fused = fuse(graph, accepts, limit)
-    if not cpu:
-        fused = epilogues(fused, outputs, by.takes_epilogue)
-    steps = [made_step for s in schedule(fused, outputs) for made_step in made(s)]
+    made, accepts, registers = (_made, None, None) if cpu else (launches, by.accepts, GPU_REGISTERS)
+    with collector_paused(len(graph.nodes)):
+        fused = fuse(graph, accepts, MAX_WEIGHT, registers)
+        if not cpu:
+            fused = epilogues(fused, outputs, by.takes_epilogue)
+        steps = [made_step for s in schedule(fused, outputs) for made_step in made(s)]
     apart = {v for s in steps for v in (*s.zeroed, *_by_one_lane(s))}
     memory = plan_memory([s.step for s in steps], outputs, graph.inputs, apart)
     for k, s in enumerate(steps):

@@ -17,9 +17,9 @@ from symgraph.emit.numba_cuda import ptx, ptx_of_each
 from symgraph.errors import MissingDeviceError
 from symgraph.loop.wide import MOST
 from symgraph.ops.elementwise import Elementwise
-from symgraph.passes.fuse import Kernel, moves_only
+from symgraph.passes.fuse import MAX_WEIGHT, Kernel, moves_only
 from symgraph.runtime.lowered import LoweredKernel
-from symgraph.runtime.program import GPU_WEIGHT, ProgramStep
+from symgraph.runtime.program import ProgramStep
 from symgraph.testing import ptx as assembling
 from symgraph.testing.ptx import CCS, AssemblerError, assemble, find_ptxas, moves, resources
 
@@ -65,14 +65,31 @@ def test_elementwise_kernels_of_the_benchmarks() -> None:
         wanted = {s.name for s in row.made.program.steps if elementwise(s)}
         found |= {k.name: k for k in row.made.kernels if k.name in wanted}
         weights = [s.step.weight for s in row.made.program.steps if isinstance(s.step, Kernel)]
-        assert max(weights) <= GPU_WEIGHT
+        assert max(weights) <= MAX_WEIGHT
     assert len(found) > 15
     got = resources(found.values(), [(9, 0)], processes=1)[9, 0]
     assert {name: r.spills for name, r in got.items() if r.spills} == {}
 
 
 @needs_ptxas
-@pytest.mark.parametrize(("tensors", "wide"), [(MOST - 1, True), (MOST, False), (117, False)])
+def test_derivatives_of_high_order() -> None:
+    """Hundreds of values that are used again and again: as many are in one kernel as registers hold."""
+    x = sg.vector("x", shape=("n",))
+    product = sg.log(1 + x * x) * sg.sin(sg.sqrt(1 + x * x)) / (2 + sg.cos(x) * sg.exp(-x * x))
+    found: dict[str, LoweredKernel] = {}
+    for d, order, launches in ((product, 4, 2), (sg.exp(sg.sin(x)) / (1 + x * x), 6, 3)):
+        for _ in range(order):
+            d = sg.grad(sg.sum(d), x)
+        made = sg.lower([x], d, "cuda")
+        assert len(made.program.steps) == launches
+        found |= {k.name: k for k in made.kernels}
+    for got in resources(found.values(), [(9, 0), (12, 0)], processes=1).values():
+        assert max(r.registers for r in got.values()) > 160
+        assert {name: r.spills for name, r in got.items() if r.spills} == {}
+
+
+@needs_ptxas
+@pytest.mark.parametrize(("tensors", "wide"), [(MOST - 1, True), (MOST, False), (109, False)])
 def test_many_tensors(tensors: int, wide: bool) -> None:
     """Elements of many tensors are taken one at a time: several of each would not fit into registers."""
     xs = [sg.vector(f"x{k}", dtype="float64", shape=("n",)) for k in range(tensors)]
