@@ -25,6 +25,7 @@ from typing import Any
 from symgraph.graph import Variable
 from symgraph.index import Expr
 from symgraph.loop import ir
+from symgraph.loop.digits import injective
 from symgraph.loop.ir import (
     Alloc,
     Assign,
@@ -46,17 +47,14 @@ from symgraph.loop.ir import (
 from symgraph.loop.prove import (
     Integers,
     Scope,
-    absolute,
     atom_of,
     factors,
     fresh,
     linear,
     narrowed,
     quotient,
-    span_of,
-    spans_of,
 )
-from symgraph.loop.region import bound, symbol
+from symgraph.loop.region import bound
 from symgraph.ops.reduce import positions_below
 from symgraph.types import Atom, Dim, Size, atoms
 
@@ -82,10 +80,6 @@ class Finding:
 
     kind: str
     what: str
-
-
-_Digit = tuple[Atom, Size]
-"""An index, and by how much it moves a place."""
 
 
 @dataclass(frozen=True)
@@ -429,61 +423,8 @@ class _Checker:
         if site.atomic:
             return
         shared = [a for kind, group in scope.loops if kind in SHARED for a in group]
-        if shared and (site.at is None or not self.injective(site.at, shared, site.width, scope)):
+        if shared and (site.at is None or not injective(self.integers, site.at, shared, site.width, scope)):
             self.report("race", f"{site.text}: two iterations may store it")
-
-    def injective(self, at: Size, shared: Sequence[Atom], width: int, scope: Scope, rest: Size = 0) -> bool:
-        """Whether the offset is a number whose digits are the indices: each step as large as all below it together.
-
-        What else may differ from one iteration to another, such as a quotient or what is loaded, is a digit too.
-        ``rest`` is below all digits: iterations do not meet, whatever it is in each.
-        """
-        used: list[tuple[Atom, Size]] = []
-        others = [a for a in dict.fromkeys(atoms(at)) if a not in scope.order and self.integers.differs(a)]
-        for a in (*scope.order, *others):
-            split = linear(at, a)
-            if split is None:
-                return False
-            if split[0] != 0:
-                used.append((a, split[0]))
-        if any(
-            a not in {u for u, _ in used} and not self.integers.proves(0 - span_of(scope, a), scope) for a in shared
-        ):
-            return False
-        return self.digit(used, (), width, scope, rest)
-
-    def digit(self, left: Sequence[_Digit], below: Sequence[_Digit], width: int, scope: Scope, rest: Size) -> bool:
-        """Whether the next digit, and those after it, are above what the digits ``below`` add up to."""
-        if not left:
-            return True
-        for k, (a, c) in enumerate(left):
-            more = [*left[:k], *left[k + 1 :]]
-            fits = self.above(absolute(c), below, width, scope, rest)
-            if fits and self.digit(more, (*below, (a, c)), width, scope, rest):
-                return True
-        return False
-
-    def above(self, step: Size, below: Sequence[_Digit], width: int, scope: Scope, rest: Size) -> bool:
-        """Whether ``step`` is above what the digits ``below`` add up to: one by one, or those of one sign together.
-
-        Together they may be bounded as they are not one by one, such as parts of a row and what is in a part.
-        """
-        for sign in (None, True, False) if rest == 0 else (None, True):
-            together: Size = rest
-            others: Size = width - 1
-            for a, c in below:
-                spans = spans_of(scope, a)
-                if (absolute(c) == c) is sign:
-                    together = together + absolute(c) * symbol(a)
-                elif spans:
-                    span = next((s for s in spans if not any(x in scope.lower for x in atoms(s))), spans[0])
-                    others = others + absolute(c) * span
-                else:
-                    break  # that one by itself may be anything
-            else:
-                if self.integers.proves(step - others - together - 1, scope) and self.integers.proves(together, scope):
-                    return True
-        return False
 
     def apart(self, a: _Site, b: _Site) -> None:
         """Two accesses to one buffer, of which one stores: of one thread, in phases with a barrier, or disjoint."""
@@ -536,7 +477,7 @@ class _Checker:
             if split is not None and split[0] != 0 and a.at - b.at == split[0]:
                 # One turn more, so that the turn before is one of them: if no two meet, the two are of one thread.
                 lower = {**a.scope.lower, i: tuple(low - 1 for low in a.scope.lower[i])}
-                return self.injective(a.at, [*shared, i], a.width, dataclasses.replace(a.scope, lower=lower))
+                return injective(self.integers, a.at, [*shared, i], a.width, dataclasses.replace(a.scope, lower=lower))
         return False
 
     def rows(self, site: _Site, own: Sequence[Atom]) -> Size | None:
@@ -549,7 +490,7 @@ class _Checker:
                 return None
             rest = split[1]
         first = site.at - rest
-        return first if not own or self.injective(first, own, site.width, site.scope, rest) else None
+        return first if not own or injective(self.integers, first, own, site.width, site.scope, rest) else None
 
     def separate(self, a: _Site, b: _Site, common: int) -> bool:
         """Whether one of the two lies wholly before the other, in the same iteration of the common loops."""
