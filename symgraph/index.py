@@ -243,7 +243,7 @@ def reduce(kind: str, sizes: Sequence[Size], body: Callable[[Index], Expr], dtyp
 def running(kind: str, at: Expr, size: Size, body: Callable[[Expr], Expr], reverse: bool = False) -> Expr:
     """The reduction of ``body(j)`` over all j below ``size`` from 0 to ``at``; ``reverse``: from ``at`` to the end.
 
-    Kinds: ``add multiply maximum minimum``. ``at`` is an index of the result: all values along it are computed together.
+    Kinds: ``add multiply maximum minimum``. ``at`` is an index of the result, along which values are computed together.
     """
     j = loop_index()
     token = _enclosing.set((*_enclosing.get(), j))

@@ -11,7 +11,7 @@
                | Check(condition, code)                  leave the kernel with an error code where the condition fails
                | Alloc(name, space, dtype, size)         scratch memory: shared by a block, or a thread's own
                | Combine(name, fn, scratch)              name = fn over its values in the lanes of the group
-               | Prefix(name, total, fn, scratch)        name = fn over its values up to this lane, total = over all lanes
+               | Prefix(name, total, fn, scratch)        name = fn over its values up to this lane, total = over all
                | Barrier()                               the lanes of the group wait for each other's stores
                | Atomic(buffer, at, value)               add to an element that other threads add to
                | Fetch(names, buffer, at)                new names for neighbouring elements, loaded at once
