@@ -3,8 +3,8 @@
 ::
 
     counting(name, dtype) -> str            rows of a few elements: one launch
-    tiles(name, dtype, shape) -> str        rows that fit into a tile: one launch; tiles of longer rows, in order
-    merging(name, wide, shape) -> str       pairs of runs merged: launched until a run is the row
+    tiles(name, dtype, tile) -> str         rows that fit into a tile: one launch; tiles of longer rows, in order
+    merging(name, wide, tile) -> str        pairs of runs merged: launched until a run is the row
     COUNTING, tile_parameters(wide), merge_parameters(wide): (name, kind, dtype) of what they take, in order
 
 *Order.* An element becomes an unsigned number, its ordinal (``ordinal_<dtype>`` of
@@ -15,10 +15,10 @@ moved along; runs are merged so that of equal words those of the run in front co
 
 *Counting.* A thread has an element, and counts those that come before it.
 
-*Tiles.* A group is a block of ``shape.threads`` lanes. A lane sorts ``shape.each`` elements in registers, and then runs
+*Tiles.* A group is a block of ``tile.threads`` lanes. A lane sorts ``tile.each`` elements in registers, and then runs
 of twice as many lanes are merged through shared memory until one is the tile.
 
-*Merging.* A group makes ``shape.size`` neighbouring elements of a merged run. Where these begin and end in both runs is
+*Merging.* A group makes ``tile.size`` neighbouring elements of a merged run. Where these begin and end in both runs is
 found by bisection, on the *merge path* of Odeh, Green, Mwassi, Shmueli and Birk, "Merge path: parallel merging made
 simple" (2012); the two pieces are brought to shared memory, and the lanes merge them there, by the same search. So any
 number of groups works on a row, and all have the same to do.
@@ -61,10 +61,6 @@ class Tile:
     def size(self) -> int:
         """Elements."""
         return self.threads * self.each
-
-    def shared(self, wide: bool) -> int:
-        """Bytes of shared memory, of a launch that sorts tiles."""
-        return self.size * (12 if wide else 8)
 
 
 @dataclass(frozen=True)
@@ -134,7 +130,7 @@ class _Text:
 
 
 def counting(name: str, dtype: str) -> str:
-    """Rows of a few elements: each finds its place by counting those before it. Shapes as of :func:`tiles`."""
+    """Rows of a few elements: each finds its place by counting those before it. Sizes as of :func:`tiles`."""
     t = _Text(name, COUNTING, dtype)
     t.put(1, "e = thread()", "while e < n * rows:")
     t.put(2, "q = e % inner", "i = e // inner % n", "at = e - i * inner",
@@ -188,14 +184,8 @@ def merging(name: str, apart: bool, tile: Tile) -> str:
     for k in range(each):
         t.put(2, f"e = me + {k * lanes}", *(f"{r}{k} = {dtype}(0)" for r, _, dtype in parts), "if e < total:")
         t.put(3, "where = e + (first if e < la else second)", *(f"{r}{k} = of_{s}[where]" for r, s, _ in parts))
-    t.put(
-        2,
-        *_brought(parts, tile),
-        "barrier()",
-        "base = 0",
-        *_smaller("d", f"me * {each}", "total"),
-        *_merged(parts, each),
-    )
+    t.put(2, *_brought(parts, tile), "barrier()")
+    t.put(2, "base = 0", *_smaller("d", f"me * {each}", "total"), *_merged(parts, each))
     _end(t, parts, tile)
     return str(t)
 
