@@ -6,6 +6,7 @@
     ptx_of_each(source, name, params, ccs) -> dict     PTX for several
     python_kernel(source, name) -> function            the kernel as Numba's simulator runs it
     simulated() -> bool                                whether the simulator runs the kernels of this process
+    in_simulator() -> bool                             the same, and no error where numba-cuda is not installed
     vocabulary() -> Mapping[str, object]               the names that kernels may use
 
 A kernel's parameters are typed: pointers to the elements of C-contiguous buffers, sizes (int64), and constants.
@@ -43,6 +44,15 @@ def _cuda() -> Any:
 def simulated() -> bool:
     """Whether Numba's CUDA simulator runs the kernels of this process (``NUMBA_ENABLE_CUDASIM=1``)."""
     return bool(_cuda().config.ENABLE_CUDASIM)
+
+
+@cache
+def in_simulator() -> bool:
+    """As :func:`simulated`; and ``False`` where numba-cuda is not installed."""
+    try:
+        return simulated()
+    except MissingDeviceError:
+        return False
 
 
 @cache

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from itertools import product as choices
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from symgraph import index as ix
 from symgraph.graph import Apply, Constant, Variable
@@ -72,6 +72,19 @@ class Matrices:
     ldc: Size
     batch: tuple[tuple[Size, Size, Size, Size], ...]  # (count, stride in A, in B, in C), outer first; at most two
     axes: tuple[tuple[int, ...], ...]
+
+    def words(self) -> dict[str, Any]:
+        """What a library works on, variables and sizes, by the names that BLAS has for them; all but C itself."""
+        batch = [(1, 0, 0, 0)] * (2 - len(self.batch)) + list(self.batch)
+        out: dict[str, Any] = {
+            "m": self.m, "n": self.n, "k": self.k,
+            "a": self.a.base, "a_offset": self.a.offset, "lda": self.lda,
+            "b": self.b.base, "b_offset": self.b.offset, "ldb": self.ldb,
+            "ldc": self.ldc,
+        }  # fmt: skip
+        for axis, steps in zip(("outer", "inner"), batch, strict=True):
+            out |= zip((axis, f"a_{axis}", f"b_{axis}", f"c_{axis}"), steps, strict=True)
+        return out
 
 
 @dataclass(eq=False)

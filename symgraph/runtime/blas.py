@@ -93,16 +93,6 @@ def worth_cublas(call: LibraryCall) -> bool:
 def gemm(call: LibraryCall) -> tuple[Gemm, list[Variable | Size | Workspace]]:
     """A product as a call of cuBLAS: what is fixed, and what its words are bound to."""
     x = call.matrices
-    batch = [(1, 0, 0, 0)] * (2 - len(x.batch)) + list(x.batch)
-    (outer, a_outer, b_outer, c_outer), (inner, a_inner, b_inner, c_inner) = batch
-    words: dict[str, Variable | Size] = {
-        "m": x.m, "n": x.n, "k": x.k,
-        "a": x.a.base, "a_offset": x.a.offset, "lda": x.lda,
-        "b": x.b.base, "b_offset": x.b.offset, "ldb": x.ldb,
-        "c": call.product, "ldc": x.ldc,
-        "outer": outer, "inner": inner,
-        "a_outer": a_outer, "a_inner": a_inner, "b_outer": b_outer, "b_inner": b_inner,
-        "c_outer": c_outer, "c_inner": c_inner,
-    }  # fmt: skip
+    words = {**x.words(), "c": call.product}
     made = Gemm(call.product.type.dtype.name, x.trans_a, x.trans_b, call.accumulates, lines(call.nodes))
     return made, [*(words[name] for name in cublas.VALUES), Workspace()]

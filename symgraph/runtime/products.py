@@ -12,6 +12,7 @@ from types import ModuleType
 
 import numpy as np
 
+from symgraph.emit.numba_cuda import in_simulator
 from symgraph.emit.python import CUDA, statements, typed
 from symgraph.graph import Variable
 from symgraph.loop.epilogue import epilogue, loops
@@ -19,6 +20,7 @@ from symgraph.loop.ir import LoopKernel, Param
 from symgraph.loop.schedule import Launch
 from symgraph.passes.library import LibraryCall
 from symgraph.types import Size, floordiv
+from symgraph.types import product as product_of
 
 LEAST = 16
 """Rows and columns from which on tiles are used: fewer would keep a quarter of a tile's threads busy."""
@@ -36,18 +38,6 @@ def _kernels() -> ModuleType | None:
     except ImportError:
         return None
     return matmul
-
-
-@cache
-def _simulated() -> bool:
-    from symgraph.errors import MissingDeviceError
-
-    try:
-        from symgraph.emit.numba_cuda import simulated
-
-        return simulated()
-    except MissingDeviceError:
-        return False
 
 
 def accepts(call: LibraryCall) -> bool:
@@ -74,24 +64,15 @@ def product(
     x = call.matrices
     dtype = call.product.type.dtype
     large = dtype == np.float32 and all(isinstance(n, int) and n >= MANY for n in (x.m, x.n))
-    tiles = kernels.SMALL if _simulated() else kernels.LARGE if large else kernels.MEDIUM
+    tiles = kernels.SMALL if in_simulator() else kernels.LARGE if large else kernels.MEDIUM
     after = epilogue(call)
     lines, own = statements(after.body, CUDA), [typed(p) for p in after.params]
     text = kernels.source("{}", dtype.name, x.trans_a, x.trans_b, tiles, lines, own)
     name = f"matmul_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    batch = [(1, 0, 0, 0)] * (2 - len(x.batch)) + list(x.batch)
-    (outer, a_outer, b_outer, c_outer), (inner, a_inner, b_inner, c_inner) = batch
-    values: dict[str, Variable | Size] = {
-        "m": x.m, "n": x.n, "k": x.k,
-        "a": x.a.base, "a_offset": x.a.offset, "lda": x.lda,
-        "b": x.b.base, "b_offset": x.b.offset, "ldb": x.ldb,
-        "ldc": x.ldc,
-        "outer": outer, "inner": inner,
-        "a_outer": a_outer, "a_inner": a_inner, "b_outer": b_outer, "b_inner": b_inner,
-        "c_outer": c_outer, "c_inner": c_inner,
-    }  # fmt: skip
+    values = x.words()
     params = [Param(p, kind, dtype if kind == "buffer" else INT) for p, kind in kernels.PARAMETERS]
-    groups = floordiv(x.m + tiles.m - 1, tiles.m) * floordiv(x.n + tiles.n - 1, tiles.n) * outer * inner
+    matrices = product_of(b[0] for b in x.batch)
+    groups = floordiv(x.m + tiles.m - 1, tiles.m) * floordiv(x.n + tiles.n - 1, tiles.n) * matrices
     launch = Launch("groups", groups, tiles.threads, cooperates=True, width=tiles.threads)
     bindings = [*(values[p.name] for p in params), *after.bindings]
     return name, text.replace("{}", name, 1), loops(call, after, params), bindings, launch

@@ -240,38 +240,19 @@ def _gemm(call: LibraryCall) -> ProgramStep:
     kind = "f32" if call.node.outputs[0].type.dtype == np.float32 else "f64"
     one = np.float32(1) if kind == "f32" else np.float64(1)
     (out,) = call.node.outputs
-    batch = [(1, 0, 0, 0)] * (2 - len(x.batch)) + list(x.batch)
-    (outer, a_outer, b_outer, c_outer), (inner, a_inner, b_inner, c_inner) = batch
-    words: dict[Gemm, Any] = {
-        Gemm.TABLE: _Raw(table_address(kind)),
-        Gemm.TRANS_A: _Raw(int(x.trans_a)),
-        Gemm.TRANS_B: _Raw(int(x.trans_b)),
-        Gemm.M: x.m,
-        Gemm.N: x.n,
-        Gemm.K: x.k,
-        Gemm.ALPHA: one,
-        Gemm.BETA: one if call.accumulates else one * 0,
-        Gemm.A: x.a.base,
-        Gemm.A_OFFSET: x.a.offset,
-        Gemm.LDA: x.lda,
-        Gemm.B: x.b.base,
-        Gemm.B_OFFSET: x.b.offset,
-        Gemm.LDB: x.ldb,
-        Gemm.C: out,
-        Gemm.C_OFFSET: 0,
-        Gemm.LDC: x.ldc,
-        Gemm.INNER: inner,
-        Gemm.A_OUTER: a_outer,
-        Gemm.A_INNER: a_inner,
-        Gemm.B_OUTER: b_outer,
-        Gemm.B_INNER: b_inner,
-        Gemm.C_OUTER: c_outer,
-        Gemm.C_INNER: c_inner,
-        Gemm.THREADS: _Raw(1),  # the program's own threads share the work: two pools would fight for the cores
-        Gemm.OUTER: outer,
-        Gemm.SPLIT: _Choice("split", call),
+    words: dict[str, Any] = {
+        **x.words(),
+        "table": _Raw(table_address(kind)),
+        "trans_a": _Raw(int(x.trans_a)),
+        "trans_b": _Raw(int(x.trans_b)),
+        "alpha": one,
+        "beta": one if call.accumulates else one * 0,
+        "c": out,
+        "c_offset": 0,
+        "threads": _Raw(1),  # the program's own threads share the work: two pools would fight for the cores
+        "split": _Choice("split", call),
     }
-    return ProgramStep(f"gemm_{kind}", call, [words[w] for w in Gemm], _Choice("extent", call), ())
+    return ProgramStep(f"gemm_{kind}", call, [words[w.name.lower()] for w in Gemm], _Choice("extent", call), ())
 
 
 class _Frame:

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from symgraph import source
-from symgraph.errors import MissingDeviceError, SizeError
+from symgraph.emit.numba_cuda import in_simulator
+from symgraph.errors import SizeError
 from symgraph.graph import Apply, Variable
 from symgraph.loop.ir import LoopKernel, Param
 from symgraph.loop.schedule import Launch
@@ -105,16 +106,6 @@ def _kernels() -> ModuleType | None:
     return sort
 
 
-@cache
-def _simulated() -> bool:
-    try:
-        from symgraph.emit.numba_cuda import simulated
-
-        return simulated()
-    except MissingDeviceError:
-        return False
-
-
 def accepts(call: HostCall) -> bool:
     """Whether a step that runs an op's own code on the processor is a sort that there are kernels for."""
     return isinstance(call.node.op, ArgSort) and _kernels() is not None
@@ -146,7 +137,7 @@ class _Sort:
 
     def launches(self) -> list[SortLaunch]:
         kernels, dtype, wide = self.kernels, self.dtype.name, self.wide
-        shapes = kernels.SMALL if _simulated() else kernels.LARGE
+        shapes = kernels.SMALL if in_simulator() else kernels.LARGE
         largest, least = shapes.tiles[-1], shapes.few + 1
         scratch = self.scratch(largest.size)
         # By length: the kernel, its parameters, and the tile that it is dealt out in.

@@ -110,7 +110,7 @@ def launched(shape: tuple[Any, ...], axis: int, dtype: str = "float32") -> list[
 
 def test_as_many_launches_as_rows_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a GPU's tiles: up to 64 elements by counting, up to 448 and 1,792 in a tile."""
-    monkeypatch.setattr(sorts, "_simulated", lambda: False)
+    monkeypatch.setattr(sorts, "in_simulator", lambda: False)
     for n, often in ((0, [1]), (64, [1]), (65, [1]), (1792, [1]), (1793, [1, 1]), (10**6, [1, 10])):
         found = launched((3, n), 1)
         assert [1 if s.repeat is None else s.repeat({}) for s in found] == often
@@ -136,7 +136,7 @@ def test_rows_that_fit_into_a_tile_need_no_scratch() -> None:
 
 
 def test_a_program_says_when_it_is_launched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sorts, "_simulated", lambda: False)
+    monkeypatch.setattr(sorts, "in_simulator", lambda: False)
     x, y = sg.matrix("x", shape=(3, "n")), sg.vector("y", shape=(100_000,))
     text = str(sg.lower([x, y], [sg.argsort(x), sg.argsort(y)], "cuda"))
     assert "[threads for 3*n], if 0 <= n <= 64\n" in text
