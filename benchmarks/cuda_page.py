@@ -1,7 +1,7 @@
 """docs/cuda.md: how kernels for GPUs are made and what they need, from the compiler as it is.
 
     python -m benchmarks.cuda_page            compiles every kernel for every compute capability, and writes the page
-    python -m benchmarks.cuda_page --check    the same, but writes nothing, and fails where a kernel is refused or spills
+    python -m benchmarks.cuda_page --check    the same, but only fails where a kernel is refused or spills
 
 Needs no GPU; some minutes on two cores. ``make cuda-table``, ``make check-cuda``
 """

@@ -39,15 +39,24 @@ _serial = itertools.count()
 
 
 class Atom:
-    """An indivisible unknown size: named, anonymous (``name is None``), or ``fn`` of other sizes."""
+    """An indivisible unknown size: named, anonymous (``name is None``), or ``fn`` of other sizes.
 
-    __slots__ = ("args", "fn", "name", "serial")
+    ``order`` decides where it stands among others. Of named sizes it follows from the name, and of functions of sizes
+    from these: what is printed does not depend on what else there was before.
+    """
+
+    __slots__ = ("args", "fn", "name", "order", "serial")
 
     def __init__(self, name: str | None, fn: str = "", args: tuple[Size, ...] = ()) -> None:
         self.name = name
         self.fn = fn
         self.args = args
         self.serial = next(_serial)
+        self.order: tuple[Any, ...]
+        if fn:
+            self.order = (1, fn, *map(_size_order, args))
+        else:
+            self.order = (0, name) if name is not None else (2, self.serial)
 
     def __repr__(self) -> str:
         if self.fn == "floordiv":
@@ -69,8 +78,12 @@ Monomial: TypeAlias = tuple[Atom, ...]
 Terms: TypeAlias = tuple[tuple[Monomial, int], ...]
 
 
-def _order(monomial: Monomial) -> tuple[int, tuple[int, ...]]:
-    return len(monomial), tuple(a.serial for a in monomial)
+def _order(monomial: Monomial) -> tuple[int, tuple[Any, ...]]:
+    return len(monomial), tuple(a.order for a in monomial)
+
+
+def _size_order(size: Size) -> tuple[Any, ...]:
+    return tuple((_order(m), c) for m, c in _terms(size))
 
 
 class Dim:
@@ -119,7 +132,7 @@ class Dim:
             return NotImplemented
         out: dict[Monomial, int] = {}
         for (m1, c1), (m2, c2) in itertools.product(_terms(self), _terms(other)):
-            m = tuple(sorted(m1 + m2, key=lambda a: a.serial))
+            m = tuple(sorted(m1 + m2, key=lambda a: a.order))
             out[m] = out.get(m, 0) + c1 * c2
         return _normal(out)
 
@@ -239,8 +252,12 @@ def _extremum(fn: str, a: Size, b: Size) -> Size:
         return a if fn == "max" else b
     if at_least(b - a, 0):
         return b if fn == "max" else a
+    for one, other in ((a, b), (b, a)):
+        inner = other.atom if isinstance(other, Dim) else None
+        if inner is not None and inner.fn in ("max", "min") and one in inner.args:
+            return other if inner.fn == fn else one
     # One order of the operands, so that equal extrema are one atom.
-    first, second = sorted((a, b), key=lambda s: [(_order(m), c) for m, c in _terms(s)])
+    first, second = sorted((a, b), key=_size_order)
     return _atom_size(_opaque_atom(fn, (first, second)))
 
 

@@ -25,7 +25,7 @@ from symgraph.graph import Apply, Constant, Graph, Interner, Variable, interning
 from symgraph.op import Op, apply
 from symgraph.runtime.interpreter import interpret
 from symgraph.runtime.sizes import bind_sizes, substitute_sizes
-from symgraph.types import TensorType, atoms, dim, floordiv, tensor_type
+from symgraph.types import TensorType, atoms, dim, floordiv, size_max, size_min, tensor_type
 
 
 def test_operation_inputs_and_consumers() -> None:
@@ -328,3 +328,18 @@ def test_lines_of_a_notebook_name_the_cell(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
     assert str(source.Line("folder/77.py", 4)) == "cell 3:4"
     assert str(source.Line("folder/model.py", 4)) == "model.py:4"
+
+
+def test_sizes_print_alike_whatever_was_there_before() -> None:
+    later, sooner = dim("b_later"), dim("a_sooner")  # in the order of names, not in that of their making
+    assert str(later * sooner) == "a_sooner*b_later"
+    assert str(sooner + later) == str(later + sooner) == "b_later + a_sooner"
+    assert str(size_max(later, sooner)) == "max(a_sooner, b_later)"
+    assert str(size_min(size_max(later, 3), size_max(sooner, 3))) == "min(max(3, a_sooner), max(3, b_later))"
+
+
+def test_an_extremum_of_an_extremum_that_has_it() -> None:
+    n = dim("n")
+    assert size_max(n, size_max(1, n)) is size_max(1, n)
+    assert size_min(size_min(n, 7), 7) is size_min(n, 7)
+    assert size_min(n, size_max(5, n)) is size_max(n, size_min(5, n)) is n

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from symgraph.graph import Constant, SharedVariable, Variable
 from symgraph.loop.split import Only
 from symgraph.passes.fuse import Kernel
 from symgraph.passes.memory import Buffer
+from symgraph.types import Size, atoms
 
 if TYPE_CHECKING:
     from symgraph.loop.schedule import Launch
     from symgraph.runtime.program import Program, ProgramStep
+
+LONG = 24
+"""Characters that a size may have in every place where it stands."""
 
 
 def _threads(launch: Launch) -> str:
@@ -27,8 +32,24 @@ def _ways(step: ProgramStep) -> str:
     return how + ", adds to zeros" * bool(step.zeroed)
 
 
+def _abbreviated(lines: list[str], sizes: Iterable[Size]) -> list[str]:
+    """``lines`` with names for the long functions of sizes that come more than once, and what these names are."""
+    found = {repr(a) for s in sizes for a in atoms(s) if a.fn}
+    named: dict[str, str] = {}
+    for long in sorted((f for f in found if len(f) > LONG), key=lambda f: (-len(f), f)):
+        if sum(text.count(long) for text in (*lines, *named.values())) > 1:
+            name = f"${len(named)}"
+            lines = [text.replace(long, name) for text in lines]
+            named = {k: text.replace(long, name) for k, text in named.items()}
+            named[name] = long
+    return [*lines, *(["sizes:"] if named else []), *(f"  {name} = {text}" for name, text in named.items())]
+
+
 def describe(program: Program) -> str:
-    """Steps with what they read and write, then buffers with lifetimes and, once sizes are known, bytes and offsets."""
+    """Steps with what they read and write, then buffers with lifetimes and, once sizes are known, bytes and offsets.
+
+    Long sizes that come more than once have a name, ``$0``, and stand at the end.
+    """
     names: dict[Variable, str] = {}
     for k, v in enumerate(program.arguments):
         names[v] = v.name or ("shared" if isinstance(v, SharedVariable) else "input") + str(k)
@@ -79,4 +100,8 @@ def describe(program: Program) -> str:
     if plan is not None:
         more = f"; cuBLAS works in {plan.workspace} bytes" if plan.workspace else ""
         lines.append(f"arena: {plan.arena} bytes for {plan.intermediates} bytes of tensors{more}")
-    return "\n".join(lines)
+    sizes = [size for b in buffers for v in b.variables for size in v.type.shape]
+    for s in program.steps:
+        sizes += [s.launch.groups, s.launch.lanes] if s.launch is not None else []
+        sizes += [s.repeat.parts] if isinstance(s.repeat, Only) else []
+    return "\n".join(_abbreviated(lines, sizes))

@@ -143,7 +143,7 @@ def substitute_sizes(op: O, env: Mapping[Atom, int]) -> O:
 def parameter_atoms(op: Op) -> tuple[Atom, ...]:
     """The sizes that the static parameters of ``op`` are made of."""
     found = {a for size in _sizes(op) for a in atoms(size) if not a.fn}
-    return tuple(sorted(found, key=lambda a: a.serial))
+    return tuple(sorted(found, key=lambda a: a.order))
 
 
 @lru_cache(maxsize=4096)
