@@ -36,10 +36,10 @@ Made by `make cuda-table` from what the compiler makes now.
 
 On a GPU: nothing yet. No figure on this page is a time that was measured.
 
-Without a GPU, in the suite: every operation of the registry (values, gradients and their gradients) on Numba's
-CUDA simulator, where each thread of a launch is a thread of Python; kernels compiled to PTX by NVVM, and assembled
-to machine code by `ptxas`, for compute capabilities {NAMES.replace("/", ", ")}; [proofs](#what-is-proved) about
-their loops; and all of them lane by lane, watched for races.
+Without a GPU, by `.ci/run`: every operation of the registry (values, gradients and their gradients) on Numba's
+CUDA simulator, where each thread of a launch is a thread of Python; all of them lane by lane, watched for races;
+[proofs](#what-is-proved) about their loops; and every kernel of this page compiled to PTX by NVVM, and assembled to
+machine code by `ptxas`, for compute capabilities {NAMES.replace("/", ", ")} (`make check-cuda`).
 
 What this cannot show: that shuffles within warps, which the simulator replaces by shared memory, do what is meant;
 that results agree with the CPU's beyond what the same operations in the same order give; and how long anything
