@@ -40,6 +40,7 @@ from symgraph.types import (
     floordiv,
     size_max,
     size_min,
+    total_text,
     unify,
 )
 
@@ -75,10 +76,7 @@ class _Printer:
                 self.unknowns.setdefault(a, len(self.unknowns))
         # By label, not by serial number, which depends on what else this process has made.
         terms = [(sorted(self.atom(a) for a in monomial), c) for monomial, c in size.terms]
-        out = []
-        for factors, c in sorted(terms, key=lambda t: (-len(t[0]), t[0])):
-            out.append("*".join([str(c)] * (c != 1 or not factors) + factors))
-        return " + ".join(out).replace("+ -", "- ")
+        return total_text((c, factors) for factors, c in sorted(terms, key=lambda t: (-len(t[0]), t[0])))
 
     def type(self, type: TensorType) -> str:
         return f"{type.dtype.name}[{', '.join(self.size(s) for s in type.shape)}]"

@@ -145,13 +145,7 @@ class Dim:
         return self - floordiv(self, other) * other
 
     def __repr__(self) -> str:
-        parts = []
-        for monomial, c in self.terms:
-            factors = [str(a) for a in monomial]
-            if c != 1 or not factors:
-                factors.insert(0, str(c))
-            parts.append("*".join(factors))
-        return " + ".join(parts).replace("+ -", "- ")
+        return total_text((c, [str(a) for a in monomial]) for monomial, c in self.terms)
 
     def __bool__(self) -> bool:
         raise SizeError(f"the truth of the symbolic size {self} is not known while the graph is built{_line()}")
@@ -198,6 +192,18 @@ def _named_atom(name: str) -> Atom:
 
 def _opaque_atom(fn: str, args: tuple[Size, ...]) -> Atom:
     return _opaque.get((fn, args)) or _opaque.setdefault((fn, args), Atom(None, fn, args))
+
+
+def total_text(terms: Iterable[tuple[int, Sequence[str]]]) -> str:
+    """A polynomial as Python reads it, from coefficients and the texts of factors."""
+    parts = []
+    for c, factors in terms:
+        # A quotient is the only factor that begins so; // binds as tightly as *, and would take what stands before it.
+        alone = len(factors) == 1 and c == 1
+        texts = [f"({f})" if f.startswith("(") and not alone else f for f in factors]
+        sign = "-" if c < 0 else ""
+        parts.append(sign + "*".join([str(abs(c))] * (abs(c) != 1 or not factors) + texts))
+    return " + ".join(parts).replace("+ -", "- ")
 
 
 def _atom_size(atom: Atom) -> Dim:

@@ -18,7 +18,7 @@ from symgraph.printing import debugprint, graphs_equal, parse_graph, print_graph
 from symgraph.runtime.interpreter import interpret
 from symgraph.testing import random_program
 from symgraph.testing.programs import from_hypothesis
-from symgraph.types import DTYPES, Size, dim, floordiv, size_max, size_min, tensor_type
+from symgraph.types import DTYPES, Size, atoms, dim, evaluate, floordiv, size_max, size_min, tensor_type
 
 
 def round_trip(graph: Graph) -> Graph:
@@ -165,6 +165,32 @@ def test_long_chains() -> None:
     for _ in range(20_000):
         y = sg.sin(y)
     assert len(round_trip(Graph([x], [y])).nodes) == 20_000
+
+
+def test_products_with_quotients_of_sizes_read_back() -> None:
+    x = sg.matrix("x", shape=("n", "m"))
+    few = x[::4]
+    twice, flat = sg.concatenate([few, few], axis=0), sg.reshape(x[::4, ::4], (-1,))
+    back = round_trip(Graph([x], [twice, flat, x[1:]]))
+    assert [v.type for v in back.outputs] == [twice.type, flat.type, x[1:].type]
+
+
+def test_sizes_are_what_python_computes_from_their_text() -> None:
+    n, m = dim("n"), dim("m")
+    env = {"n": 6, "m": 7}
+    for size in (
+        m * (n + 3 * m) // 4,
+        -1 * ((n + 3) // 4),
+        3 - ((n + 3) // 4) * ((m + 3) // 4),
+        n * m - m,
+        2 * (n // 4),
+    ):
+        v = Variable(tensor_type("float64", (size,)))
+        for text in (str(size), print_graph(Graph([v], [v])).partition("[")[2].partition("]")[0]):
+            assert eval(text, dict(env)) == evaluate(size, {a: env[a.name or ""] for a in atoms(size) if not a.fn}), (
+                text
+            )
+    assert str(n * n - n) == "n*n - n"
 
 
 def test_source_lines_come_back() -> None:

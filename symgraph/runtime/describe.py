@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -39,8 +40,9 @@ def _abbreviated(lines: list[str], sizes: Iterable[Size]) -> list[str]:
     for long in sorted((f for f in found if len(f) > LONG), key=lambda f: (-len(f), f)):
         if sum(text.count(long) for text in (*lines, *named.values())) > 1:
             name = f"${len(named)}"
-            lines = [text.replace(long, name) for text in lines]
-            named = {k: text.replace(long, name) for k, text in named.items()}
+            whole = re.compile(rf"(?<!\w)\({re.escape(long)}\)|{re.escape(long)}")  # a name needs no parentheses
+            lines = [whole.sub(name, text) for text in lines]
+            named = {k: whole.sub(name, text) for k, text in named.items()}
             named[name] = long
     return [*lines, *(["sizes:"] if named else []), *(f"  {name} = {text}" for name, text in named.items())]
 
