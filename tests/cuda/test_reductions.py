@@ -73,8 +73,9 @@ def test_rows_known_to_be_short_have_one_way() -> None:
 def test_a_program_says_which_launches_are_for_which_sizes() -> None:
     x = rows(("n", "m"))
     text = str(sg.lower([x], sg.sum(x, axis=1), "cuda", atomics=True))
-    assert text.count("if max(1, min((1024)//(max(1, n)), (max(1, m))//(8192))) = 1") == 1
-    assert text.count("if max(1, min((1024)//(max(1, n)), (max(1, m))//(8192))) > 1, adds to zeros") == 1
+    assert text.count("], if $0 = 1") == 1
+    assert text.count("], if $0 > 1, adds to zeros") == 1
+    assert text.count("$0 = max(1, min((1024)//(max(1, n)), (max(1, m))//(8192)))") == 1
 
 
 def test_atomics_are_for_gpus() -> None:
