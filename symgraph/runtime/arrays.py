@@ -24,6 +24,18 @@ LEGACY = 1
 _HOST = (np.ndarray, np.generic, int, float, list, tuple)
 
 
+class Stream(int):
+    """The handle of a stream, and the object that has the stream: many destroy it when nobody has them any more."""
+
+    owner: Any
+
+    def __new__(cls, number: int, owner: Any) -> Stream:
+        """A number that keeps ``owner``."""
+        made = super().__new__(cls, number)
+        made.owner = owner
+        return made
+
+
 class Span(NamedTuple):
     """Bytes in the memory of a device."""
 
@@ -77,6 +89,9 @@ class Device(Protocol):
 
     def order(self, first: int, then: int) -> None:
         """What comes on stream ``then`` waits for what is on ``first`` now."""
+
+    def hold(self, things: Any, stream: int) -> None:
+        """Keep ``things`` until ``stream`` has come to here, and until the device is used once more after that."""
 
     def seconds(self, work: Any, stream: int) -> float:
         """How long the device takes for what ``work`` starts on ``stream``, by its own clock. Waits for it."""
@@ -313,6 +328,8 @@ def _strided(shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[A
 def handle(stream: Any) -> int:
     """The handle of a stream as a number: of CuPy, PyTorch, Numba, cuda.core, a number, or ``None``, the default.
 
+    The number keeps the stream: memory is given back on it that may live longer than all else that knows of it.
+
     Raises :class:`~symgraph.errors.FormatError` for anything else.
     """
     if stream is None:
@@ -321,9 +338,9 @@ def handle(stream: Any) -> int:
         return stream or LEGACY
     protocol = getattr(stream, "__cuda_stream__", None)
     if protocol is not None:
-        return int((protocol() if callable(protocol) else protocol)[1]) or LEGACY
+        return Stream(int((protocol() if callable(protocol) else protocol)[1]) or LEGACY, stream)
     for name in ("cuda_stream", "ptr", "handle"):  # of PyTorch, CuPy, Numba
         found = getattr(stream, name, None)
         if found is not None:
-            return int(getattr(found, "value", found) or 0) or LEGACY
+            return Stream(int(getattr(found, "value", found) or 0) or LEGACY, stream)
     raise FormatError(f"stream: wanted a CUDA stream or its handle, got {type(stream).__name__}")

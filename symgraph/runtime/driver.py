@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,6 +68,11 @@ class HardwareDevice:
         if not self._attribute(attribute.CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED):
             raise DeviceError(f"GPU {number} has no memory pools, which this needs")
         self._cubins = CubinCache(self.cc)
+        # Of such GPUs the copy engine reads all memory of the host where it lies, and need not take a copy first.
+        self._reads_host = bool(
+            self._attribute(attribute.CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES)
+        )
+        self._held: deque[tuple[Any, Any]] = deque()
         self._kernels: dict[str, Kernel] = {}
         self._lock = threading.Lock()
         with self.current():
@@ -123,8 +129,12 @@ class HardwareDevice:
             self._check(self._driver.cuMemFreeAsync(address, stream))
 
     def upload(self, address: int, array: NDArray[Any], stream: int) -> None:
-        """Copy in. From memory that is not pinned the driver copies before it returns."""
-        self._check(self._driver.cuMemcpyHtoDAsync(address, array.ctypes.data, array.nbytes, stream))
+        """Copy in. Memory that is pinned is read later, by the device: that is waited for."""
+        d, at = self._driver, array.ctypes.data
+        self._check(d.cuMemcpyHtoDAsync(address, at, array.nbytes, stream))
+        status, *_ = d.cuPointerGetAttribute(d.CUpointer_attribute.CU_POINTER_ATTRIBUTE_MEMORY_TYPE, at)
+        if self._reads_host or not int(status):  # the driver knows no memory of the host but what is pinned
+            self._check(d.cuStreamSynchronize(stream))
 
     def download(self, array: NDArray[Any], address: int, stream: int) -> None:
         """Copy out."""
@@ -210,6 +220,7 @@ class HardwareDevice:
         """Wait for a stream, or for all; an error of the work that was waited for is raised."""
         d = self._driver
         self._check(d.cuCtxSynchronize() if stream is None else d.cuStreamSynchronize(stream))
+        self._drop()
 
     def order(self, first: int, then: int) -> None:
         """What comes on ``then`` waits for what is on ``first``: by an event."""
@@ -220,6 +231,28 @@ class HardwareDevice:
             self._check(d.cuStreamWaitEvent(then, event, 0))
         finally:
             self._check(d.cuEventDestroy(event))  # the driver keeps it until it has come
+
+    def hold(self, things: Any, stream: int) -> None:
+        """Keep ``things`` until ``stream`` has come to here: by an event, which is asked for whenever we come by."""
+        d = self._driver
+        self._drop()
+        event = self._check(d.cuEventCreate(int(d.CUevent_flags.CU_EVENT_DISABLE_TIMING)))
+        self._check(d.cuEventRecord(event, stream))
+        self._held.append((event, things))
+
+    def _drop(self) -> None:
+        """Let go of what was held for work that is done."""
+        d = self._driver
+        for _ in range(len(self._held)):
+            try:
+                event, things = self._held.popleft()
+            except IndexError:  # another thread was faster
+                return
+            (status,) = d.cuEventQuery(event)
+            if status == d.CUresult.CUDA_ERROR_NOT_READY:
+                self._held.append((event, things))
+            else:  # done, or failed
+                d.cuEventDestroy(event)
 
     def seconds(self, work: Callable[[], None], stream: int = LEGACY) -> float:
         """How long the device takes for what ``work`` starts on ``stream``, by its own clock."""

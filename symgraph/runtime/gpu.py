@@ -152,11 +152,17 @@ class GpuExecutable:
             self._run(sized, addresses, stream)
             self._look(sized, stream)
             for v in views:
-                if v.stream is not None and v.stream != stream:
-                    self.device.order(stream, v.stream)  # whoever writes there next comes after this call
+                # Whoever writes there next, or gives it back, comes after this call: a call in another thread may have
+                # taken the memory to its own stream before this one had started.
+                last = v.keep.stream if isinstance(v.keep, Memory) else v.stream
+                if last is not None and last != stream:
+                    self.device.order(stream, last)
+            lent = [v.keep for v in views if not isinstance(v.keep, Memory)]
+            if lent:  # their libraries know nothing of work on our stream: they would use the memory for something else
+                self.device.hold(lent, stream)
             if not device_outputs:
                 results = self._copied(results, stream)
-            del views
+            del views, lent
         return results[0] if self._single else results
 
     def times(
@@ -429,7 +435,7 @@ class GpuExecutable:
         first = Span(given.address + low * item, (high - low + 1) * item)
         values = [Span(memory.address, size * item), first, -low, size, *extents]
         self.device.launch(kernel, where, values, stream)
-        return View(memory.address, given.shape, given.dtype, None, (memory, given.keep))
+        return View(memory.address, given.shape, given.dtype, None, given.keep, given.stream)
 
 
 def _launch_of(s: ProgramStep) -> Launch:

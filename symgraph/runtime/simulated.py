@@ -144,6 +144,9 @@ class SimulatedDevice:
     def order(self, first: int, then: int) -> None:
         """It is in order."""
 
+    def hold(self, things: object, stream: int) -> None:
+        """All is done."""
+
     def seconds(self, work: Callable[[], None], stream: int) -> float:
         """How long ``work`` takes here."""
         start = time.perf_counter()

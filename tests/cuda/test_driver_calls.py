@@ -65,6 +65,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "cuGraphExecDestroy": (EXECUTABLE,),
     "cuEventCreate": (int(d.CUevent_flags.CU_EVENT_DISABLE_TIMING),),
     "cuEventRecord": (EVENT, STREAM),
+    "cuEventQuery": (EVENT,),
     "cuEventSynchronize": (EVENT,),
     "cuEventElapsedTime": (EVENT, EVENT),
     "cuEventDestroy": (EVENT,),

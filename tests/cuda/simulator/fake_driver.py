@@ -26,6 +26,7 @@ ATTRIBUTES = {
     "CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR": 0,
     "CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT": 2,
     "CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED": 1,
+    "CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES": 0,
 }
 Work = Callable[[], object]
 
@@ -43,6 +44,7 @@ class FakeDriver:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.pinned: set[int] = set()  # where memory of the host begins that the driver reads when it comes to it
         self.blocks: dict[int, np.ndarray[Any, Any]] = {}
         self.queues: dict[int, deque[Work]] = {LEGACY: deque()}
         self.done: dict[int, int] = {}  # how much of a stream's work has been done
@@ -65,6 +67,8 @@ class FakeDriver:
             if name in self.fails:
                 return self.fails[name], None
             value = run(*args)
+            if isinstance(value, real.CUresult):
+                return (value,) if wanted == 1 else (value, None)
             return (OK,) if value is None else (OK, value)
 
         return call
@@ -99,7 +103,9 @@ class FakeDriver:
         assert self.depth >= 0
         return 7
 
-    def _cuPointerGetAttribute(self, which: Any, address: int) -> int:
+    def _cuPointerGetAttribute(self, which: Any, address: int) -> Any:
+        if which == real.CUpointer_attribute.CU_POINTER_ATTRIBUTE_MEMORY_TYPE and address not in self.pinned:
+            return real.CUresult.CUDA_ERROR_INVALID_VALUE
         return 0
 
     def _cuGetErrorName(self, status: Any) -> bytes:
@@ -128,7 +134,10 @@ class FakeDriver:
         self.put(stream, lambda: self.blocks.pop(address) is None)
 
     def _cuMemcpyHtoDAsync(self, address: int, source: int, nbytes: int, stream: int) -> None:
-        data = ctypes.string_at(source, nbytes)  # not pinned: copied before the call returns
+        if source in self.pinned:
+            self.put(stream, lambda: ctypes.memmove(self.there(address), source, nbytes))
+            return
+        data = ctypes.string_at(source, nbytes)  # copied before the call returns
         self.put(stream, lambda: ctypes.memmove(self.there(address), data, nbytes))
 
     def _cuMemcpyDtoHAsync(self, to: int, address: int, nbytes: int, stream: int) -> None:
@@ -230,10 +239,13 @@ class FakeDriver:
     def _cuEventDestroy(self, event: Event) -> None: ...
 
     def _cuEventRecord(self, event: Event, stream: int) -> None:
-        event.stream, event.at = stream, self.done.get(stream, 0) + len(self.queues[stream])
+        event.stream, event.at = int(stream), self.done.get(stream, 0) + len(self.queues[stream])
 
     def _cuEventSynchronize(self, event: Event) -> None:
         self.run(event.stream, event.at)
+
+    def _cuEventQuery(self, event: Event) -> Any:
+        return OK if self.done.get(event.stream, 0) >= event.at else real.CUresult.CUDA_ERROR_NOT_READY
 
     def _cuEventElapsedTime(self, start: Event, end: Event) -> float:
         assert self.done[end.stream] >= end.at > start.at  # as many milliseconds as there was work in between
