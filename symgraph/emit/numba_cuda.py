@@ -34,8 +34,8 @@ INSTALL = "pip install 'symgraph-compiler[cuda]'"
 def _cuda() -> Any:
     """The module ``numba.cuda`` of the package numba-cuda; raises where it is not installed."""
     try:
+        import numba_cuda as _  # noqa: F401  it takes the place of Numba's own numba.cuda, which lacks what is used here
         from numba import cuda
-        from numba.cuda import extending as _  # noqa: F401  Numba's own numba.cuda has none
     except ImportError as error:
         raise MissingDeviceError(f"target 'cuda' needs numba-cuda, which is not installed: {INSTALL}") from error
     return cuda

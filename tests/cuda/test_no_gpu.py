@@ -110,6 +110,18 @@ def test_bindings_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
         require("cuda")
 
 
+def test_numba_without_numba_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cuda.bindings.driver", Probe())
+    monkeypatch.setitem(sys.modules, "numba_cuda", None)
+    x = sg.vector("x", shape="n")
+    (kernel,) = sg.lower([x], x + 1, target="cuda").kernels
+    for attempt in (kernel.ptx, lambda: sg.function([x], x + 1, target="cuda")):
+        with pytest.raises(
+            MissingDeviceError, match=r"numba-cuda, which is not installed: pip install 'symgraph-compil"
+        ):
+            attempt()
+
+
 def test_the_command_says_the_same_in_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
