@@ -82,10 +82,8 @@ class Kernel:
     def __post_init__(self) -> None:
         shape = self.roots[0].shape
         self.short = max((k + 1 for k, s in enumerate(shape) if isinstance(s, int) and s < SHORT), default=0)
-
-    @property
-    def mergeable(self) -> bool:
-        return not any(r.accumulates or r.write or r.runs is not None for r in self.roots)
+        # Once, not over all roots at each use: before it is cut, a kernel can have thousands.
+        self.mergeable = not any(r.accumulates or r.write or r.runs is not None for r in self.roots)
 
     @property
     def shape(self) -> tuple[Size, ...]:
