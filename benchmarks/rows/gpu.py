@@ -38,6 +38,7 @@ def flat(result: Any) -> list[Any]:
 
 def _symgraph(job: Job, case: Case, blas: str = "auto") -> Work:
     import symgraph as sg
+    from symgraph.runtime.arrays import LEGACY
     from symgraph.runtime.device import require, the_device
 
     require("cuda")
@@ -47,7 +48,8 @@ def _symgraph(job: Job, case: Case, blas: str = "auto") -> Work:
 
     def call() -> Any:
         out = fn(*values)
-        device.synchronize(1)
+        with device.current():
+            device.synchronize(LEGACY)
         return out
 
     return Work(call, lambda r: [np.asarray(v) for v in flat(r)])

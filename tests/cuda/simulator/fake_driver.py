@@ -1,7 +1,7 @@
 """A driver without a GPU: what ``cuda.bindings.driver`` has, over the host's memory and Numba's simulator.
 
 Work on a stream waits until somebody waits for it, so what is ordered by luck only fails. Memory that was given back is
-gone, and each call has to have as many arguments as the real function.
+gone, each call has to have as many arguments as the real function, and a GPU has to be current where one is needed.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ ATTRIBUTES = {
     "CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED": 1,
     "CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES": 0,
 }
+ANYWHERE = ("cuInit", "cuDriver", "cuDevice", "cuCtxP", "cuMemPool", "cuPointer", "cuGetError")
+"""How the names of those functions begin that need no current context; others do, or have a stream that does."""
 Work = Callable[[], object]
 
 
@@ -63,6 +65,7 @@ class FakeDriver:
 
         def call(*args: Any) -> Any:
             assert len(args) == wanted, f"{header}: got {args}"
+            assert self.depth or name.startswith(ANYWHERE), f"{name}: no GPU is the thread's current one"
             self.calls.append(name)
             if name in self.fails:
                 return self.fails[name], None
@@ -124,7 +127,6 @@ class FakeDriver:
         assert int(value) == 2**64 - 1
 
     def _cuMemAllocFromPoolAsync(self, nbytes: int, pool: int, stream: int) -> Any:
-        assert self.depth
         raw = np.full(nbytes + 256, 0xCD, np.uint8)
         address = int(raw.ctypes.data) + -raw.ctypes.data % 256
         self.blocks[address] = raw

@@ -126,6 +126,20 @@ def scaled(**options: Any) -> tuple[sg.Function, sg.Function]:
 A = np.random.default_rng(0).normal(size=(6, 8))
 
 
+def test_what_the_benchmarks_time(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No GPU is the current one of their process but inside of calls."""
+    harness = pytest.importorskip("benchmarks.harness", reason="benchmarks are in the checkout only")
+    from benchmarks.rows.gpu import JOBS, _symgraph
+
+    monkeypatch.setattr(devices, "require", lambda target, **options: None)
+    case = harness.Case("small", {"shape": (3, 5), "dtype": "float64"})
+    work = _symgraph(JOBS["gpu-sum"], case)
+    (values,) = JOBS["gpu-sum"].values(case)
+    for _ in range(3):
+        (got,) = work.values(work.call())
+    np.testing.assert_allclose(got, np.sum(values))
+
+
 # -- arrays in and out -------------------------------------------------------------------------------------------------
 
 
