@@ -6,6 +6,7 @@ Memory is allocated and released in the order of a stream: it is given back behi
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -21,6 +22,8 @@ from symgraph.runtime.launch import Dimensions, Limits
 
 LEGACY = 1
 """The default stream, which waits for all streams that were not made to be independent, and which they wait for."""
+PER_THREAD = 2
+"""The default stream of the calling thread: the same handle is another stream in another thread."""
 _HOST = (np.ndarray, np.generic, int, float, list, tuple)
 
 
@@ -79,7 +82,7 @@ class Device(Protocol):
         """Start a kernel: a :class:`Span` for a buffer, numbers for sizes and constants."""
 
     def capture(self, record: Any) -> Any:
-        """The launches that ``record(stream)`` starts, as one graph; they do not run."""
+        """The launches that ``record(stream)`` starts, as one graph; they do not run. ``None``: it was interrupted."""
 
     def replay(self, graph: Any, stream: int) -> None:
         """Start a graph."""
@@ -109,20 +112,28 @@ class Device(Protocol):
 class Memory:
     """Memory on a device, given back behind the work of the stream that used it last."""
 
-    __slots__ = ("address", "device", "nbytes", "stream")
+    __slots__ = ("_stream", "_thread", "address", "device", "nbytes")
 
     def __init__(self, device: Device, nbytes: int, stream: int) -> None:
         self.device = device
         self.nbytes = nbytes
-        self.stream = stream
+        self._stream, self._thread = stream, threading.get_ident()
         self.address = 0
         self.address = device.allocate(max(nbytes, 1), stream)
 
+    @property
+    def stream(self) -> int:
+        """The stream that used it last; for another thread's default stream the legacy one, which waits for that."""
+        if self._stream == PER_THREAD and self._thread != threading.get_ident():
+            return LEGACY
+        return self._stream
+
     def use(self, stream: int) -> None:
         """``stream`` is going to use it: after the stream that did so last."""
-        if stream != self.stream:
-            self.device.order(self.stream, stream)
-            self.stream = stream
+        last = self.stream
+        if stream != last:
+            self.device.order(last, stream)
+            self._stream, self._thread = stream, threading.get_ident()
 
     def __del__(self) -> None:
         if self.address:

@@ -9,6 +9,7 @@ device's primary context, which CuPy, PyTorch, JAX and Numba use too.
 from __future__ import annotations
 
 import ctypes
+import gc
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -72,6 +73,7 @@ class HardwareDevice:
         self._reads_host = bool(
             self._attribute(attribute.CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES)
         )
+        self._capturing = threading.Lock()
         self._held: deque[tuple[Any, Any]] = deque()
         self._kernels: dict[str, Kernel] = {}
         self._lock = threading.Lock()
@@ -194,16 +196,38 @@ class HardwareDevice:
 
     # -- streams and graphs -------------------------------------------------------------------------------------------
 
-    def capture(self, record: Callable[[int], None]) -> _Graph:
-        """What ``record`` starts, as a graph. It gets a stream of its own: the default stream cannot be captured."""
+    def capture(self, record: Callable[[int], None]) -> _Graph | None:
+        """What ``record`` starts, as a graph. It gets a stream of its own: the default stream cannot be captured.
+
+        While there is a capture nobody may wait for the whole device: that would fail, and spoil the capture. So other
+        threads of ours wait until it is over, and no array goes by the garbage collector in this one. Where another
+        library has spoilt it, there is no graph: ``None``.
+        """
+        collects = gc.isenabled()
+        with self._capturing:
+            gc.disable()
+            try:
+                return self._captured(record)
+            finally:
+                if collects:
+                    gc.enable()
+
+    def _captured(self, record: Callable[[int], None]) -> _Graph | None:
         d = self._driver
         stream = self._check(d.cuStreamCreate(int(d.CUstream_flags.CU_STREAM_NON_BLOCKING)))
         try:
             self._check(d.cuStreamBeginCapture(stream, d.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED))
+            error = None
             try:
                 record(int(stream))
+            except DeviceError as found:
+                error = found
             finally:
                 ended = d.cuStreamEndCapture(stream)  # whatever happened: a stream must not be left capturing
+            if ended[0] == d.CUresult.CUDA_ERROR_STREAM_CAPTURE_INVALIDATED:
+                return None
+            if error is not None:
+                raise error
             graph = self._check(ended)
             try:
                 return _Graph(self, self._check(d.cuGraphInstantiate(graph, 0)))
@@ -218,8 +242,11 @@ class HardwareDevice:
 
     def synchronize(self, stream: int | None) -> None:
         """Wait for a stream, or for all; an error of the work that was waited for is raised."""
-        d = self._driver
-        self._check(d.cuCtxSynchronize() if stream is None else d.cuStreamSynchronize(stream))
+        if stream is None:
+            with self._capturing:
+                self._check(self._driver.cuCtxSynchronize())
+        else:
+            self._check(self._driver.cuStreamSynchronize(stream))
         self._drop()
 
     def order(self, first: int, then: int) -> None:

@@ -280,7 +280,10 @@ class GpuExecutable:
             if len(graphs) > MAX_GRAPHS:
                 graphs.popitem(last=False)
             return launch(stream)
-        graphs[addresses] = graph = self.device.capture(launch)
+        graph = self.device.capture(launch)
+        if graph is None:
+            return launch(stream)
+        graphs[addresses] = graph
         self.device.replay(graph, stream)
 
     def _look(self, sized: _Sized, stream: int) -> None:

@@ -19,7 +19,7 @@ from symgraph.emit.numba_cuda import simulate
 from symgraph.loop.ir import Param
 from symgraph.runtime.simulated import Elements
 
-LEGACY = 1
+LEGACY, PER_THREAD = 1, 2
 OK = real.CUresult.CUDA_SUCCESS
 ATTRIBUTES = {
     "CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR": 9,
@@ -48,7 +48,7 @@ class FakeDriver:
         self.calls: list[str] = []
         self.pinned: set[int] = set()  # where memory of the host begins that the driver reads when it comes to it
         self.blocks: dict[int, np.ndarray[Any, Any]] = {}
-        self.queues: dict[int, deque[Work]] = {LEGACY: deque()}
+        self.queues: dict[int, deque[Work]] = {LEGACY: deque(), PER_THREAD: deque()}
         self.done: dict[int, int] = {}  # how much of a stream's work has been done
         self.capturing: dict[int, list[Work]] = {}
         self.sources: dict[str, tuple[str, tuple[Param, ...]]] = {}

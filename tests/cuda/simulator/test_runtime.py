@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import pickle
+import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ from symgraph.errors import (
 )
 from symgraph.loop.ir import Param
 from symgraph.runtime import device as devices
-from symgraph.runtime.arrays import LEGACY, DeviceArray, handle
+from symgraph.runtime.arrays import LEGACY, PER_THREAD, DeviceArray, Memory, handle
 from symgraph.runtime.driver import CubinCache, HardwareDevice
 from symgraph.runtime.profile import roof
 from symgraph.runtime.simulated import SimulatedDevice
@@ -537,6 +538,68 @@ def test_memory_that_another_thread_took_along_waits_for_this_call(fake: FakeDri
     fake.run(theirs)  # where the argument is given back
     assert not fake.queues[mine]
     np.testing.assert_allclose(out.numpy(), reference(A), rtol=1e-12, atol=1e-14)
+
+
+def test_the_default_stream_of_another_thread_is_waited_for_by_the_legacy_one(fake: FakeDriver) -> None:
+    made = HardwareDevice(0)
+    with made.current():
+        memory = Memory(made, 8, PER_THREAD)
+        fake.calls.clear()
+        memory.use(PER_THREAD)
+    assert (memory.stream, fake.calls) == (PER_THREAD, ["cuCtxPopCurrent"])
+    seen: list[int] = []
+
+    def elsewhere() -> None:
+        seen.append(memory.stream)
+        with made.current():
+            memory.use(PER_THREAD)
+        seen.append(memory.stream)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert seen == [LEGACY, PER_THREAD]
+    assert fake.calls.count("cuStreamWaitEvent") == 1
+    assert memory.stream == LEGACY
+
+
+def test_a_spoilt_capture_is_no_error(fake: FakeDriver, monkeypatch: Any) -> None:
+    """As another library does that waits for the whole device meanwhile."""
+    made = HardwareDevice(0)
+    monkeypatch.setattr(devices, "the_device", lambda: made)
+    fn = two_steps()
+    x = np.arange(4.0)
+    fake.fails["cuStreamEndCapture"] = fake.CUresult.CUDA_ERROR_STREAM_CAPTURE_INVALIDATED
+    for _ in range(3):
+        assert fn(x)[0] == 14.0
+        fake.capturing.clear()
+    assert captured(fn) == 0
+    fake.fails.clear()
+    assert fn(x)[0] == 14.0
+    assert captured(fn) == 1
+
+
+def test_nobody_waits_for_the_device_while_there_is_a_capture(fake: FakeDriver) -> None:
+    made = HardwareDevice(0)
+
+    def wait() -> None:
+        with made.current():
+            made.synchronize(None)
+
+    waiter = threading.Thread(target=wait)
+    collects: list[bool] = []
+
+    def record(stream: int) -> None:
+        collects.append(gc.isenabled())
+        waiter.start()
+        waiter.join(0.1)
+        assert "cuCtxSynchronize" not in fake.calls
+
+    with made.current():
+        made.capture(record)
+    waiter.join()
+    assert "cuCtxSynchronize" in fake.calls
+    assert (collects, gc.isenabled()) == ([False], True)
 
 
 def test_handles_of_streams() -> None:
