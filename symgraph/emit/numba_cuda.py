@@ -4,6 +4,7 @@
 
     ptx(source, name, params, cc=(9, 0)) -> str        PTX for a compute capability
     ptx_of_each(source, name, params, ccs) -> dict     PTX for several
+    capabilities() -> list                             the compute capabilities that there is PTX for
     python_kernel(source, name) -> function            the kernel as Numba's simulator runs it
     simulated() -> bool                                whether the simulator runs the kernels of this process
     in_simulator() -> bool                             the same, and no error where numba-cuda is not installed
@@ -80,6 +81,15 @@ def signature(params: Sequence[Param]) -> tuple[Any, ...]:
     from symgraph_kernels.cuda.define import MEMORY, TYPES
 
     return tuple(types.CPointer(MEMORY[p.dtype.name]) if p.kind == "buffer" else TYPES[p.dtype.name] for p in params)
+
+
+def capabilities() -> list[tuple[int, int]]:
+    """The compute capabilities that NVVM knows."""
+    if simulated():
+        raise MissingDeviceError("the simulator compiles nothing: unset NUMBA_ENABLE_CUDASIM for PTX")
+    from numba.cuda.cudadrv.nvrtc import get_supported_ccs
+
+    return list(get_supported_ccs())
 
 
 def ptx(source: str, name: str, params: Sequence[Param], cc: tuple[int, int], fma: bool = False) -> str:

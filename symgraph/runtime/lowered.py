@@ -47,13 +47,17 @@ class LoweredKernel:
         ``fma`` lets the compiler contract products and sums, which changes results within a rounding.
 
         Raises:
-            FormatError: the target is not ``"cuda"``.
-            MissingDeviceError: numba-cuda is not installed.
+            FormatError: the target is not ``"cuda"``, or the compiler knows no such compute capability.
+            MissingDeviceError: numba-cuda is not installed, or its simulator is in its place.
         """
         if self.target != "cuda":
             raise FormatError(f"{self.name}: ptx: wanted target 'cuda', got {self.target!r}")
-        from symgraph.emit.numba_cuda import ptx
+        from symgraph.emit.numba_cuda import capabilities, ptx
 
+        known = capabilities()
+        if cc not in known:
+            among = ", ".join(f"({a}, {b})" for a, b in known)
+            raise FormatError(f"{self.name}: ptx: cc: {cc!r} is not among {among}")
         return ptx(self.source, self.name, self._kernel.params, cc, fma)
 
     @property

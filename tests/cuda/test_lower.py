@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +34,12 @@ def test_ptx(cc: tuple[int, int]) -> None:
         if "group_" in k.source:
             assert "shfl.sync.bfly" in text
             assert "bar.sync" in text
+
+
+@pytest.mark.parametrize("cc", [(5, 0), (9, 5), (9,), "9.0", 90])
+def test_compute_capabilities_that_there_are_not(cc: Any) -> None:
+    with pytest.raises(FormatError, match=rf"ptx: cc: {re.escape(repr(cc))} is not among \(7, 5\), \(8, 0\), "):
+        rows().kernels[0].ptx(cc)
 
 
 def test_products_and_sums_are_not_contracted() -> None:
