@@ -204,7 +204,7 @@ class DeviceArray:
             "data": (self.memory.address if self.nbytes else 0, False),
             "strides": None,
             "version": 3,
-            "stream": self.memory.stream,
+            "stream": int(self.memory.stream),
         }
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -311,9 +311,9 @@ def _foreign(name: str, value: Any, device: Device, stream: int) -> tuple[View, 
         number = int(value.__dlpack_device__()[1])
         try:
             try:
-                capsule = value.__dlpack__(stream=stream, max_version=(1, 0))
+                capsule = value.__dlpack__(stream=int(stream), max_version=(1, 0))  # PyTorch takes no class of int
             except TypeError:  # before DLPack 1.0
-                capsule = value.__dlpack__(stream=stream)
+                capsule = value.__dlpack__(stream=int(stream))
             taken = Taken(capsule)
         except (BufferError, RuntimeError, ValueError) as error:
             raise FormatError(f"{name}: {type(value).__name__} does not hand out its memory: {error}") from error

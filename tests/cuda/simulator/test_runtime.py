@@ -105,6 +105,8 @@ class Lent:
             self.__dlpack__ = self.export
 
     def export(self, *, stream: Any, max_version: Any = None) -> object:
+        if type(stream) is not int:  # as PyTorch
+            raise TypeError(stream)
         self.asked.append(stream)
         capsule = self.values.__dlpack__(max_version=max_version)
         from symgraph.runtime import dlpack
@@ -512,7 +514,9 @@ def test_streams_live_as_long_as_memory_that_is_given_back_on_them(fake: FakeDri
     del first
     gc.collect()
     assert known() is not None
+    assert type(out.__cuda_array_interface__["stream"]) is int
     np.testing.assert_allclose(fn.on(Owner())(out).numpy(), reference(reference(A)), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(fn.on(Owner())(Lent(made, A, "dlpack")).numpy(), reference(A), rtol=1e-12, atol=1e-14)
     fn.free()
     gc.collect()
     assert known() is None  # its results have gone on to another stream
