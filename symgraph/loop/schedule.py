@@ -13,8 +13,10 @@ many groups, is decided at the launch (:class:`Launch`): it is no part of the co
 * A *running reduction* goes through a row in tiles (:mod:`symgraph.loop.prefix`).
 * A reduction that walks memory along the results' last axis (sums over leading axes, products of matrices) is a map in
   which each thread adds up its own.
-* A *scatter* that adds does so atomically where the GPU can (32 and 64 bits): in no fixed order. Narrower dtypes are
-  added up in order: threads share the axes of the result that the scatter walks along, and each goes through the rest.
+* A *scatter* that adds does so atomically where the GPU can (32 and 64 bits): in no fixed order, and with
+  subnormal numbers of float32 as zeros, which is how GPUs add in memory, whatever the compiler is told. Narrower
+  dtypes are added up in order: threads share the axes of the result that the scatter walks along, and each goes
+  through the rest.
 
 Loops that move neighbouring elements move 16 bytes at once (:mod:`symgraph.loop.wide`).
 

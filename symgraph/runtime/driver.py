@@ -73,7 +73,7 @@ class HardwareDevice:
         self._reads_host = bool(
             self._attribute(attribute.CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES)
         )
-        self._capturing = threading.Lock()
+        self._capturing = threading.RLock()  # an array may go, and wait, while this is taken
         self._held: deque[tuple[Any, Any]] = deque()
         self._kernels: dict[str, Kernel] = {}
         self._lock = threading.Lock()

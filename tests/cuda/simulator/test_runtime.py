@@ -606,6 +606,17 @@ def test_nobody_waits_for_the_device_while_there_is_a_capture(fake: FakeDriver) 
     assert (collects, gc.isenabled()) == ([False], True)
 
 
+def test_an_array_may_go_while_the_device_is_waited_for(fake: FakeDriver, monkeypatch: Any) -> None:
+    made = HardwareDevice(0)
+    waits = iter(range(2))
+    monkeypatch.setattr(fake, "_cuCtxSynchronize", lambda: next(waits) or made.synchronize(None), raising=False)
+    with made.current():
+        thread = threading.Thread(target=made.synchronize, args=(None,), daemon=True)
+        thread.start()
+        thread.join(10.0)
+    assert not thread.is_alive()
+
+
 def test_handles_of_streams() -> None:
     class Torch:
         cuda_stream = 12
