@@ -117,7 +117,8 @@ class KernelCache:
         for k, key in enumerate(dict.fromkeys(keys), 1):
             if key not in self._addresses:
                 note(f"kernel {k}")
-                self._addresses[key] = self._from_disk(*key) or self._compile(*key)
+                with uninterrupted():
+                    self._addresses[key] = self._from_disk(*key) or self._compile(*key)
 
     def _path(self, source: str, names: tuple[str, ...]) -> tuple[Path, bytes] | None:
         if self.directory is None:
@@ -159,8 +160,7 @@ class KernelCache:
 
     def build(self, source: str, names: tuple[str, ...]) -> bytes:
         """Compile the kernels of a source."""
-        with uninterrupted():
-            from symgraph.emit.numba_cpu import compile_kernels
+        from symgraph.emit.numba_cpu import compile_kernels
 
         return compile_kernels(source, names)
 

@@ -24,6 +24,7 @@ from symgraph.ops.batched import Jitted
 from symgraph.passes.library import HostCall
 from symgraph.runtime.checks import lines
 from symgraph.runtime.interpreter import run_node
+from symgraph.runtime.interrupts import uninterrupted
 from symgraph.runtime.sizes import parameter_atoms, shape_of
 from symgraph.types import Atom, Dim, Size, atoms
 
@@ -57,7 +58,8 @@ class HostCode:
         if self.jitted is not None:
             from symgraph.emit.numba_host import compile_step
 
-            self.address, self._keep = compile_step(self.jitted, self.node)
+            with uninterrupted():
+                self.address, self._keep = compile_step(self.jitted, self.node)
         else:
             self._keep = _CALLBACK(self._run)
             self.address = ctypes.cast(self._keep, ctypes.c_void_p).value or 0

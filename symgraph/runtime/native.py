@@ -41,6 +41,7 @@ import numpy as np
 import numpy.typing as npt
 
 from symgraph.runtime import native_layout as layout
+from symgraph.runtime.interrupts import uninterrupted
 from symgraph.runtime.native_layout import Arg, Function, Out, Plan, Table
 from symgraph.runtime.native_pool import ThreadPool
 from symgraph.runtime.objects import load_cached
@@ -146,7 +147,7 @@ def load(cache_dir: str | os.PathLike[str] | None = None) -> Runtime:
     """The runtime of this process. The first call loads it, from `cache_dir` where its object code is there."""
     global _runtime
     if _runtime is None:
-        with _load_lock:
+        with _load_lock, uninterrupted():
             if _runtime is None:
                 _runtime = Runtime(cache_dir)
     return _runtime

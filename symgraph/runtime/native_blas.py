@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
+from symgraph.runtime.interrupts import uninterrupted
 from symgraph.runtime.objects import load_cached
 
 _lock = threading.Lock()
@@ -18,7 +19,7 @@ def blas_kernels(cache_dir: str | os.PathLike[str] | None = None) -> dict[str, i
     """
     from symgraph_kernels.cpu import blas
 
-    with _lock:
+    with _lock, uninterrupted():
         if not _addresses:
             _addresses.update(load_cached(cache_dir, "blas", blas.source_key(), blas.ir_text, blas.NAMES, opt=0))
     return dict(_addresses)

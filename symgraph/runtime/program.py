@@ -33,6 +33,7 @@ from symgraph.runtime.blas import Blas, gemm
 from symgraph.runtime.checks import SizeCheck, lines
 from symgraph.runtime.cublas import Gemm, Workspace
 from symgraph.runtime.host import HostCode
+from symgraph.runtime.interrupts import uninterrupted
 from symgraph.runtime.sizes import Env, bind_sizes, resolve, settle
 from symgraph.types import Atom, Dim, Size
 
@@ -271,9 +272,10 @@ class Executable:
     def __init__(
         self, program: Program, prepare: Callable[[tuple[Any, ...]], list[NDArray[Any]]], single: bool = False
     ) -> None:
-        from symgraph.runtime import native
-        from symgraph.runtime.cache import default_directory, kernel_cache
-        from symgraph.runtime.native_blas import blas_kernels
+        with uninterrupted():
+            from symgraph.runtime import native
+            from symgraph.runtime.cache import default_directory, kernel_cache
+            from symgraph.runtime.native_blas import blas_kernels
 
         self.program = program
         self._prepare = prepare
