@@ -609,7 +609,12 @@ def test_nobody_waits_for_the_device_while_there_is_a_capture(fake: FakeDriver) 
 def test_an_array_may_go_while_the_device_is_waited_for(fake: FakeDriver, monkeypatch: Any) -> None:
     made = HardwareDevice(0)
     waits = iter(range(2))
-    monkeypatch.setattr(fake, "_cuCtxSynchronize", lambda: next(waits) or made.synchronize(None), raising=False)
+
+    def wait() -> None:
+        if next(waits) == 0:
+            made.synchronize(None)
+
+    monkeypatch.setattr(fake, "_cuCtxSynchronize", wait, raising=False)
     with made.current():
         thread = threading.Thread(target=made.synchronize, args=(None,), daemon=True)
         thread.start()
