@@ -36,7 +36,7 @@ def measured(
     return Measures(columns, [value.reshape(())])
 
 
-def _sines(sin: Callable[[Any], Any], x: Any, n: int) -> Any:
+def sines(sin: Callable[[Any], Any], x: Any, n: int) -> Any:
     for _ in range(n):
         x = sin(x)
     return x
@@ -47,7 +47,7 @@ def symgraph(case: Case) -> Measures:
 
     x = sg.scalar("x")
     return measured(
-        case, lambda n: _sines(sg.sin, x, n), lambda y: sg.grad(y, x), lambda y, g: sg.function([x], g, threads=1)
+        case, lambda n: sines(sg.sin, x, n), lambda y: sg.grad(y, x), lambda y, g: sg.function([x], g, threads=1)
     )
 
 
@@ -55,7 +55,7 @@ def jax(case: Case) -> Measures:
     jax = use_jax()
 
     def build(n: int) -> Any:
-        return lambda x: _sines(jax.numpy.sin, x, n)
+        return lambda x: sines(jax.numpy.sin, x, n)
 
     return measured(case, build, jax.grad, lambda y, g: jax.jit(g))
 
@@ -67,7 +67,7 @@ def pytensor(case: Case) -> Measures:
     x = pt.scalar("x", dtype="float64")
     return measured(
         case,
-        lambda n: _sines(pt.sin, x, n),
+        lambda n: sines(pt.sin, x, n),
         lambda y: pytensor.grad(y, x),
         lambda y, g: pytensor.function([x], g, trust_input=False),
     )
@@ -79,7 +79,7 @@ def casadi(case: Case) -> Measures:
     x = casadi.SX.sym("x")
     return measured(
         case,
-        lambda n: _sines(casadi.sin, x, n),
+        lambda n: sines(casadi.sin, x, n),
         lambda y: casadi.gradient(y, x),
         lambda y, g: casadi.Function("g", [x], [g]),
     )
@@ -90,7 +90,7 @@ def torch_eager(case: Case) -> Measures:
 
     def run(value: float) -> Any:
         x = torch.tensor(value, dtype=torch.float64, requires_grad=True)
-        return torch.autograd.grad(_sines(torch.sin, x, case["n"]), x)[0].numpy()
+        return torch.autograd.grad(sines(torch.sin, x, case["n"]), x)[0].numpy()
 
     return measured(case, lambda n: None, lambda y: None, lambda y, g: run)
 

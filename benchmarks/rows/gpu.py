@@ -1,6 +1,9 @@
 """The rows of ``make bench-gpu``: the same work as the CPU's rows, with arrays that are on the GPU from the start.
 
 A call ends when the device has finished it. Products of matrices are taken in full precision by all contenders.
+
+Two of the CPU's rows have none here: ``cold``, since every row says what it took to prepare it, and ``layout``, since
+arrays on a GPU that are not contiguous are packed by one more launch, whoever lends them.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import Array, Case, Measures, Row, Work, use_jax
-from benchmarks.rows import elementwise, hessian, memory, mixture, network
+from benchmarks.rows import chain, elementwise, hessian, memory, mixture, network, sixth
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,62 @@ def _matmul(case: Case) -> tuple[list[Any], Any]:
     return [x, y], x @ y
 
 
+# -- small calls, high orders, long chains -----------------------------------------------------------------------------
+
+
+def _one_more(case: Case) -> tuple[list[Any], Any]:
+    (x,) = _variables(case)
+    return [x], x + 1
+
+
+def _plus_one(library: Any, case: Case) -> Callable[..., Any]:
+    return lambda x: x + 1
+
+
+def _points(case: Case) -> list[Array]:
+    return [np.linspace(-2, 2, case["n"])]
+
+
+def _sixth(case: Case) -> tuple[list[Any], Any]:
+    import symgraph as sg
+
+    x = sg.vector("x", shape=("n",))
+    d = sixth.formula(sg, x)
+    for _ in range(sixth.ORDER):
+        d = sg.grad(sg.sum(d), x)
+    return [x], d
+
+
+def _sixth_by(grad: Callable[..., Any], vmap: Callable[..., Any], m: Any) -> Callable[..., Any]:
+    g: Callable[..., Any] = partial(sixth.formula, m)
+    for _ in range(sixth.ORDER):
+        g = grad(g)
+    made: Callable[..., Any] = vmap(g)
+    return made
+
+
+def _chain(case: Case) -> tuple[list[Any], Any]:
+    import symgraph as sg
+
+    x = sg.vector("x", shape=("n",))
+    return [x], sg.grad(sg.sum(chain.sines(sg.sin, x, case["links"])), x)
+
+
+def _chain_by(grad: Callable[..., Any], m: Any, case: Case) -> Callable[..., Any]:
+    made: Callable[..., Any] = grad(lambda x: m.sum(chain.sines(m.sin, x, case["links"])))
+    return made
+
+
+def _chain_cupy(cupy: Any, case: Case) -> Callable[..., Any]:
+    def f(x: Any) -> Any:
+        product = cupy.ones_like(x)
+        for _ in range(case["links"]):
+            product, x = product * cupy.cos(x), cupy.sin(x)
+        return product
+
+    return f
+
+
 # -- with gradients ----------------------------------------------------------------------------------------------------
 
 
@@ -255,6 +314,15 @@ JOBS: dict[str, Job] = {
     "gpu-matmul": Job(
         partial(_numbers, count=2), _matmul, lambda jax, case: jax.numpy.matmul, lambda torch, case: torch.matmul,
         lambda cupy, case: cupy.matmul,
+    ),
+    "gpu-call": Job(_numbers, _one_more, _plus_one, _plus_one, _plus_one),
+    "gpu-sixth": Job(
+        _points, _sixth, lambda jax, case: _sixth_by(jax.grad, jax.vmap, jax.numpy),
+        lambda torch, case: _sixth_by(torch.func.grad, torch.func.vmap, torch),
+    ),
+    "gpu-chain": Job(
+        _points, _chain, lambda jax, case: _chain_by(jax.grad, jax.numpy, case),
+        lambda torch, case: _chain_by(torch.func.grad, torch, case), _chain_cupy,
     ),
     "gpu-network": Job(
         lambda case: network.draw(case["batch"], case["dtype"]), lambda case: network.graph(case["dtype"]),
@@ -374,6 +442,15 @@ ROWS: tuple[Row, ...] = (
     ),
     _row("softmax", "softmax of rows", BEST, _sized(((8192, 1024), "float32"), ((64, 500_000), "float32")), 1e-4),
     _row("sum", "sum of all elements", BEST, _sized(((100_000_000,), "float32"), ((1000, 1000), "float64")), 1e-3),
+    _row("call", "x + 1 on three floats", BEST, _sized(((3,), "float64")), 1e-12),
+    _row(
+        "sixth",
+        "the sixth derivative of exp(sin x)/(1 + x²), by differentiating six times",
+        BEST,
+        [Case(f"{n:,} points", {"n": n}) for n in (1000, 1_000_000)],
+        1e-8,
+    ),
+    _row("chain", "derivative of a chain of sines", BEST, [Case("1,000 sines", {"n": 100_000, "links": 1000})], 1e-8),
     _row("matmul", "product of two matrices", BEST, _sized((SQUARE, "float32"), (SQUARE, "float64")), 1e-3, True),
     _row(
         "network",
