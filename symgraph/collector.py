@@ -1,8 +1,9 @@
-"""Python's garbage collector, paused while graphs and programs are built."""
+"""Python's garbage collector, paused while graphs and programs are built, or a GPU's launches are noted."""
 
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -13,8 +14,8 @@ through all of them over and over."""
 
 
 @contextmanager
-def collector_paused(nodes: int) -> Iterator[None]:
-    """Collect no garbage inside, for a graph of so many nodes, if it is large."""
+def collector_paused(nodes: float = math.inf) -> Iterator[None]:
+    """Collect no garbage inside; for a graph of so many ``nodes``, if it is large."""
     if nodes <= LARGE or not gc.isenabled():
         yield
         return

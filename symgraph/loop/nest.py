@@ -53,7 +53,12 @@ def values(s: Statement) -> list[ix.Expr]:
 
 def expressions(body: Iterable[Statement]) -> Iterator[ix.Expr]:
     """Every expression in ``body``, with all that are in it."""
-    stack = [e for s in walk(body) for e in values(s)]
+    return within(e for s in walk(body) for e in values(s))
+
+
+def within(given: Iterable[ix.Expr]) -> Iterator[ix.Expr]:
+    """The expressions ``given``, with all that are in them."""
+    stack = list(given)
     while stack:
         e = stack.pop()
         yield e

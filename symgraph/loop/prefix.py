@@ -21,7 +21,7 @@ from symgraph.graph import Variable
 from symgraph.loop import ir
 from symgraph.loop.ir import Assign, Declare, For, Let, LoopKernel, Param, Prefix, Statement, Store
 from symgraph.loop.lower import Lowered
-from symgraph.loop.nest import around, call, extents, nest, size_of, slope, walk
+from symgraph.loop.nest import around, call, extents, nest, size_of, slope, walk, within
 from symgraph.loop.split import COLUMN, FEW, MANY, PART, Only, Part, slice_of
 from symgraph.types import Size, floordiv, product, size_max, size_min, tensor_type
 
@@ -187,7 +187,7 @@ def tiles(loop: For, start: ix.Expr, fresh: Callable[..., ix.Expr], scratch: str
     def joined(a: ix.Expr, b: ix.Expr) -> ix.Expr:
         return call(assign.value.fn, a, b, dtype=dtype)
 
-    where = slice_of(before, {str(e.attr) for e in _within(store.at) if e.fn == "name"})
+    where = slice_of(before, {str(e.attr) for e in within([store.at]) if e.fn == "name"})
     result = joined(own, value)
     result = result if store.value.fn == "name" else ix.Expr("cast", (result,), store.value.dtype, None, frozenset())
     inside: list[Statement] = [
@@ -201,11 +201,3 @@ def tiles(loop: For, start: ix.Expr, fresh: Callable[..., ix.Expr], scratch: str
     ]
     count = call("floor_divide", call("subtract", call("add", loop.stop, lanes), ONE), lanes)
     return [Let(str(lanes.attr), LANES), For(str(tile.attr), ZERO, count, "serial", inside)]
-
-
-def _within(e: ix.Expr) -> list[ix.Expr]:
-    out, stack = [], [e]
-    while stack:
-        out.append(stack.pop())
-        stack.extend(out[-1].args)
-    return out

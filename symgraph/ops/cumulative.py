@@ -19,8 +19,6 @@ from symgraph.op import (
     Sample,
     TensorLike,
     apply,
-    as_variable,
-    axis_of,
     constant,
     differentiable,
     op,
@@ -29,7 +27,7 @@ from symgraph.ops.create import Iota
 from symgraph.ops.elementwise import cast, equal, less_equal, logical_or, multiply, not_equal, where
 from symgraph.ops.indexing import take_along_axis
 from symgraph.ops.reduce import Sum, _total_dtype, _work_dtype, spread
-from symgraph.ops.shape import ravel
+from symgraph.ops.shape import along
 from symgraph.types import TensorType
 
 
@@ -195,11 +193,6 @@ class CumMin(RunningExtremum):
 # -- public functions --------------------------------------------------------------------------------------------------
 
 
-def _along(what: str, x: TensorLike, axis: int | None) -> tuple[Variable, int]:
-    v = as_variable(x)
-    return (ravel(v), 0) if axis is None else (v, axis_of(what, v, axis))
-
-
 def cumsum(x: TensorLike, axis: int | None = None, dtype: Any = None) -> Variable:
     """Sum of the elements of ``axis`` up to each one, as ``numpy.cumsum``: of the shape of ``x``.
 
@@ -207,7 +200,7 @@ def cumsum(x: TensorLike, axis: int | None = None, dtype: Any = None) -> Variabl
     dtype; float16 is added up in float32. ``dtype`` converts first. Raises :class:`~symgraph.errors.RankError` for an
     axis that does not exist.
     """
-    v, axis = _along("cumsum", x, axis)
+    v, axis = along("cumsum", x, axis)
     return apply(CumSum(axis), cast(v, _total_dtype(v.type.dtype) if dtype is None else dtype))
 
 
@@ -217,7 +210,7 @@ def cumprod(x: TensorLike, axis: int | None = None, dtype: Any = None) -> Variab
     Axes and dtypes as of :func:`cumsum`. Derivatives are exact where elements are zero; they take work and memory in
     proportion to the square of the length. Raises :class:`~symgraph.errors.RankError` for an axis that does not exist.
     """
-    v, axis = _along("cumprod", x, axis)
+    v, axis = along("cumprod", x, axis)
     return apply(CumProd(axis), cast(v, _total_dtype(v.type.dtype) if dtype is None else dtype))
 
 
@@ -227,7 +220,7 @@ def cummax(x: TensorLike, axis: int | None = None) -> Variable:
     ``None`` takes the flattened ``x``. Among equal elements the latest has the derivative. Raises
     :class:`~symgraph.errors.RankError` for an axis that does not exist.
     """
-    v, axis = _along("cummax", x, axis)
+    v, axis = along("cummax", x, axis)
     return apply(CumMax(axis), v)
 
 
@@ -236,5 +229,5 @@ def cummin(x: TensorLike, axis: int | None = None) -> Variable:
 
     As :func:`cummax` otherwise.
     """
-    v, axis = _along("cummin", x, axis)
+    v, axis = along("cummin", x, axis)
     return apply(CumMin(axis), v)

@@ -26,7 +26,7 @@ from symgraph.ops.elementwise import (
 from symgraph.ops.gather import Gather, ScatterAdd
 from symgraph.ops.indexing import getitem, take
 from symgraph.ops.reduce import sum as sum_over
-from symgraph.ops.shape import Slice, Unslice, broadcast_to, concatenate, ravel, reshape
+from symgraph.ops.shape import Slice, Unslice, along, broadcast_to, concatenate, ravel, reshape
 from symgraph.types import Dim, Size, size_max, size_min
 
 
@@ -148,10 +148,7 @@ def _pairs(what: str, given: Any, v: Variable) -> list[tuple[Any, Any]]:
 
 def repeat(x: TensorLike, repeats: Size, axis: int | None = None) -> Variable:
     """Each element ``repeats`` times, along ``axis`` (of the flattened x by default), as ``numpy.repeat``."""
-    v = as_variable(x)
-    if axis is None:
-        v, axis = ravel(v), 0
-    axis = axis_of("repeat", v, axis)
+    v, axis = along("repeat", x, axis)
     before, n, after = v.type.shape[:axis], v.type.shape[axis], v.type.shape[axis + 1 :]
     wide = broadcast_to(reshape(v, (*before, n, 1, *after)), (*before, n, repeats, *after))
     return reshape(wide, (*before, n * repeats, *after))

@@ -491,6 +491,12 @@ def ravel(x: TensorLike) -> Variable:
     return reshape(x, (-1,))
 
 
+def along(what: str, x: TensorLike, axis: int | None) -> tuple[Variable, int]:
+    """The tensor and the axis that ``what`` works along: ``None`` is the only axis of the flattened ``x``."""
+    v = as_variable(x)
+    return (ravel(v), 0) if axis is None else (v, axis_of(what, v, axis))
+
+
 def transpose(x: TensorLike, axes: Sequence[int] | None = None) -> Variable:
     """Axes in another order, reversed by default, as ``numpy.transpose``."""
     v = as_variable(x)

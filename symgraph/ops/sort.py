@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from symgraph.errors import RankError
 from symgraph.graph import Variable
-from symgraph.op import Sample, TensorLike, apply, as_variable, axis_of, op
+from symgraph.op import Sample, TensorLike, apply, op
 from symgraph.ops.indexing import take_along_axis
 from symgraph.ops.reduce import Located
-from symgraph.ops.shape import ravel
+from symgraph.ops.shape import along
 from symgraph.types import TensorType
 
 
@@ -48,7 +48,7 @@ def argsort(x: TensorLike, axis: int | None = -1) -> Variable:
     ``None`` sorts the flattened ``x``. nan are last; elements that are equal keep their order. Raises
     :class:`~symgraph.errors.RankError` for an axis that does not exist.
     """
-    v, axis = _along("argsort", x, axis)
+    v, axis = along("argsort", x, axis)
     return apply(ArgSort(axis), v)
 
 
@@ -59,10 +59,5 @@ def sort(x: TensorLike, axis: int | None = -1) -> Variable:
     comes first in ``x`` has the derivative of the first place, and so on. Raises
     :class:`~symgraph.errors.RankError` for an axis that does not exist.
     """
-    v, axis = _along("sort", x, axis)
+    v, axis = along("sort", x, axis)
     return take_along_axis(v, apply(ArgSort(axis), v), axis)
-
-
-def _along(what: str, x: TensorLike, axis: int | None) -> tuple[Variable, int]:
-    v = as_variable(x)
-    return (ravel(v), 0) if axis is None else (v, axis_of(what, v, axis))

@@ -9,7 +9,6 @@ device's primary context, which CuPy, PyTorch, JAX and Numba use too.
 from __future__ import annotations
 
 import ctypes
-import gc
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from symgraph.collector import collector_paused
 from symgraph.errors import DeviceError
 from symgraph.loop.ir import Param
 from symgraph.runtime.arrays import LEGACY, Span
@@ -203,14 +203,8 @@ class HardwareDevice:
         threads of ours wait until it is over, and no array goes by the garbage collector in this one. Where another
         library has spoilt it, there is no graph: ``None``.
         """
-        collects = gc.isenabled()
-        with self._capturing:
-            gc.disable()
-            try:
-                return self._captured(record)
-            finally:
-                if collects:
-                    gc.enable()
+        with self._capturing, collector_paused():
+            return self._captured(record)
 
     def _captured(self, record: Callable[[int], None]) -> _Graph | None:
         d = self._driver
