@@ -116,13 +116,15 @@ def source(
     sums = [[f"r{i}_{j}" for j in range(t.each_n)] for i in range(t.each_m)]
     put(1, f"sa = cuda.shared.array({t.k * wide_a}, memory_{dtype})",
         f"sb = cuda.shared.array({t.k * wide_b}, memory_{dtype})",
+        "me = lane()", f"y = me // {across}", f"x = me % {across}",
         f"zero = {dtype}(0)",
         f"high = (m + {t.m - 1}) // {t.m}", f"wide = (n + {t.n - 1}) // {t.n}",
-        "me = lane()", f"x = me % {across}", f"y = me // {across}",
         "tile = group()",
-        "while tile < high * wide * outer * inner:")  # fmt: skip
-    put(2, "part = tile % (high * wide)", "p = tile // (high * wide) // inner", "q = tile // (high * wide) % inner",
-        f"row = (part // wide) * {t.m}", f"column = (part % wide) * {t.n}",
+        "while tile < wide * high * inner * outer:")  # fmt: skip
+    # The digits of the tile's number, written as loops that are dealt out have them, for checkers that read the text.
+    put(2, "p = tile // (wide * high * inner)", "q = tile // (wide * high) % inner",
+        "tile_row = tile // wide % high", "tile_column = tile % wide",
+        f"row = tile_row * {t.m}", f"column = tile_column * {t.n}",
         "first_a = a_offset + p * a_outer + q * a_inner", "first_b = b_offset + p * b_outer + q * b_inner")  # fmt: skip
     put(2, *(f"{r} = zero" for of_row in sums for r in of_row))
     put(2, "step = 0", "while step < k:")
