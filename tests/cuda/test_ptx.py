@@ -153,7 +153,7 @@ def test_without_ptxas(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @needs_ptxas
 def test_products() -> None:
-    """The matrix product in tiles keeps its sums in registers."""
+    """The matrix product in tiles keeps its sums in registers, and is brought 16 bytes at once."""
     for dtype in ("float32", "float64"):
         A, B = sg.matrix("A", dtype=dtype, shape=("m", "k")), sg.matrix("B", dtype=dtype, shape=("n", "k"))
         (kernel,) = sg.lower([A, B], A @ B.T, "cuda").kernels
@@ -161,6 +161,10 @@ def test_products() -> None:
         (r,) = resources([kernel], [(8, 0)], processes=1)[8, 0].values()
         assert r.spills == r.stack == 0
         assert r.shared == 16 * 2 * 65 * (4 if dtype == "float32" else 8)
+        assert r.wide_loads == (2 if dtype == "float32" else 4)
+        # Between the barriers are loads from shared memory, at constant distances, and what is done with these.
+        lines = kernel.ptx((8, 0)).split("bar.sync")[1].splitlines()
+        assert sum(".shared" in line or "fma.rn" in line for line in lines) > 0.8 * len(lines)
 
 
 @needs_ptxas

@@ -8,10 +8,10 @@
     count_tiles(m, n, outer, inner, tiles) -> int                                 groups that have work
 
 A group is a block of ``tiles.threads`` lanes, and computes a tile of C: it goes through k in steps of ``tiles.k``, for
-each of which its lanes bring a piece of A and a piece of B into shared memory. A lane has ``tiles.each_m`` ×
-``tiles.each_n`` elements of C in registers, in strides, so that neighbouring lanes read neighbouring words of shared
-memory and write neighbouring elements of C. The tiles of BLAS's ``gemm`` and of CUTLASS: Goto and van de Geijn,
-"Anatomy of high-performance matrix multiplication" (2008), one level lower.
+each of which its lanes bring a piece of A and a piece of B into shared memory, 16 bytes at once where that is aligned.
+A lane has ``tiles.each_m`` × ``tiles.each_n`` elements of C in registers, in strides, so that neighbouring lanes read
+neighbouring words of shared memory and write neighbouring elements of C. The tiles of BLAS's ``gemm`` and of CUTLASS:
+Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (2008), one level lower.
 
 What is done with each element of C is the *epilogue*: lines of Python, in which ``value`` is the element, ``i`` and
 ``j`` are its row and its column, ``p`` and ``q`` the outer and the inner index of its matrix in the batch, and ``at``
@@ -24,9 +24,10 @@ a stride for each operand. Needs nothing but text: the vocabulary is that of :mo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
+from math import gcd
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,18 @@ def source(
     def put(depth: int, *texts: str) -> None:
         lines.extend("    " * depth + text for text in texts)
 
-    # One word more in each row: lanes that go down a column then meet different banks.
-    wide_a, wide_b = t.m + 1, t.n + 1
+    itemsize = 4 if dtype == "float32" else 8
+    pieces = (
+        _Piece("a", "row", "m", t.m, t.k, not trans_a, lanes, itemsize),
+        _Piece("b", "column", "n", t.n, t.k, trans_b, lanes, itemsize),
+    )
+    wide_a, wide_b = (piece.wide for piece in pieces)
     sums = [[f"r{i}_{j}" for j in range(t.each_n)] for i in range(t.each_m)]
     put(1, f"sa = cuda.shared.array({t.k * wide_a}, memory_{dtype})",
         f"sb = cuda.shared.array({t.k * wide_b}, memory_{dtype})",
-        "me = lane()", f"y = me // {across}", f"x = me % {across}",
-        f"zero = {dtype}(0)",
+        "me = lane()", f"y = me // {across}", f"x = me % {across}")  # fmt: skip
+    put(1, *(line for piece in pieces for line in piece.places()))
+    put(1, f"zero = {dtype}(0)",
         f"high = (m + {t.m - 1}) // {t.m}", f"wide = (n + {t.n - 1}) // {t.n}",
         "tile = group()",
         "while tile < wide * high * inner * outer:")  # fmt: skip
@@ -126,14 +132,17 @@ def source(
         "tile_row = tile // wide % high", "tile_column = tile % wide",
         f"row = tile_row * {t.m}", f"column = tile_column * {t.n}",
         "first_a = a_offset + p * a_outer + q * a_inner", "first_b = b_offset + p * b_outer + q * b_inner")  # fmt: skip
+    put(2, *(line for piece in pieces for line in piece.flag()))
     put(2, *(f"{r} = zero" for of_row in sums for r in of_row))
     put(2, "step = 0", "while step < k:")
-    put(3, *_bring("a", "sa", wide_a, t.m, t.k, lanes, "row", "m", "lda", not trans_a))
-    put(3, *_bring("b", "sb", wide_b, t.n, t.k, lanes, "column", "n", "ldb", trans_b))
-    put(3, "barrier()", f"for z in range({t.k}):")
+    # All loads before all stores: lanes wait for memory once.
+    put(3, *(line for piece in pieces for line in piece.loads()))
+    put(3, *(line for piece in pieces for line in piece.stores()))
+    put(3, "barrier()", "z = 0", f"while z < {t.k}:")
     put(4, *(f"u_{i} = sa[z * {wide_a} + y + {i * down}]" for i in range(t.each_m)))
     put(4, *(f"w_{j} = sb[z * {wide_b} + x + {j * across}]" for j in range(t.each_n)))
     put(4, *(f"{r} = fma_{dtype}(u_{i}, w_{j}, {r})" for i, of_row in enumerate(sums) for j, r in enumerate(of_row)))
+    put(4, "z += 1")
     put(3, "barrier()", f"step += {t.k}")
     # Loops, in which the sums move up: the epilogue is compiled once, and unrolled by the compiler where it is short.
     put(2, f"for turn in range({t.each_m}):")
@@ -145,17 +154,121 @@ def source(
     return "\n".join(lines) + "\n"
 
 
-def _bring(
-    matrix: str, to: str, wide: int, size: int, depth: int, lanes: int, start: str, end: str, ld: str, along: bool
-) -> Sequence[str]:
-    """Lines that bring a tile to shared memory, zeros where the matrix ends. ``along``: its rows go along k."""
-    out = []
-    for turn in range(size * depth // lanes):
-        number = f"(me + {turn * lanes})" if turn else "me"
-        inner = depth if along else size
-        near, far = f"{number} % {inner}", f"{number} // {inner}"
-        across, deep = (far, near) if along else (near, far)
-        out += [f"e = {across}", f"f = {deep}", "v = zero", f"if ({start} + e < {end}) & (step + f < k):"]
-        where = f"({start} + e) * {ld} + step + f" if along else f"(step + f) * {ld} + {start} + e"
-        out += [f"    v = {matrix}[first_{matrix} + {where}]", f"{to}[f * {wide} + e] = v"]
-    return out
+@dataclass(frozen=True)
+class _Piece:
+    """What a block brings of A or B in one step: lines of its kernel. Element ``(e, f)`` goes to ``f * wide + e``.
+
+    A lane brings ``count`` neighbouring elements of a stored row in each of its ``turns``: by one load where these are
+    aligned and all in the matrix, else one by one, with zeros where the matrix ends.
+
+    Attributes:
+        matrix: ``a`` or ``b``.
+        start, end: along m or n, names of where the piece begins and of where the matrix ends.
+        size, depth: of the piece, along m or n and along k.
+        along: whether stored rows go along k.
+        lanes: of a block.
+        itemsize: bytes of an element.
+    """
+
+    matrix: str
+    start: str
+    end: str
+    size: int
+    depth: int
+    along: bool
+    lanes: int
+    itemsize: int
+
+    @property
+    def wide(self) -> int:
+        """One word more than there are elements: lanes that go along k then meet different banks."""
+        return self.size + 1
+
+    @property
+    def row(self) -> int:
+        """Elements of a stored row in the piece."""
+        return self.depth if self.along else self.size
+
+    @property
+    def count(self) -> int:
+        """As many as 16 bytes have; fewer, where rows do not divide by that, or lanes would not all bring as many."""
+        count = 16 // self.itemsize
+        while self.row % count or self.size * self.depth % (count * self.lanes):
+            count //= 2
+        return count
+
+    @property
+    def turns(self) -> range:
+        return range(self.size * self.depth // (self.count * self.lanes))
+
+    def element(self, turn: int, k: int) -> tuple[str, str]:
+        """Where the ``k``-th element of a turn lies in the piece."""
+        e, f = f"e{self.matrix}_{turn}", f"f{self.matrix}_{turn}"
+        more = f" + {k}" if k else ""
+        return (e, f + more) if self.along else (e + more, f)
+
+    def value(self, turn: int, k: int) -> str:
+        return f"v{self.matrix}_{turn * self.count + k}"
+
+    def address(self, turn: int) -> str:
+        """Of the first element of a turn, in the matrix."""
+        e, f = self.element(turn, 0)
+        far, near = (f"{self.start} + {e}", f"step + {f}") if self.along else (f"step + {f}", f"{self.start} + {e}")
+        return f"first_{self.matrix} + ({far}) * ld{self.matrix} + {near}"
+
+    def places(self) -> Iterator[str]:
+        """The first element of each turn.
+
+        Neighbouring lanes go along 128 bytes of a row, a line of the cache, then along as much of the next row. Stores
+        of a warp, in steps of ``count``, then meet all banks where rows do not go along k, and half of them elsewhere.
+        """
+        line = gcd(self.row, 128 // self.itemsize)
+        rows = self.size * self.depth // self.row
+        for turn in self.turns:
+            number = f"(me + {turn * self.lanes})" if turn else "me"
+            across = line // self.count
+            near = f"{number} % {across}" + (f" * {self.count}" if self.count > 1 else "")
+            far = f"{number} // {across}"
+            if line < self.row:
+                near += f" + {number} // {across * rows} * {line}"
+                far += f" % {rows}"
+            e, f = self.element(turn, 0)
+            yield f"{e} = {far if self.along else near}"
+            yield f"{f} = {near if self.along else far}"
+
+    def flag(self) -> Iterator[str]:
+        """Whether all loads of several elements are aligned, in a tile."""
+        if self.count > 1:
+            x, count = self.matrix, self.count
+            yield f"wide_{x} = aligned({x}, first_{x}, {count}) & (ld{x} % {count} == 0)"
+
+    def loads(self) -> Iterator[str]:
+        for turn in self.turns:
+            yield f"at = {self.address(turn)}"
+            single = [line for k in range(self.count) for line in self.load(turn, k)]
+            if self.count == 1:
+                yield from single
+                continue
+            values = ", ".join(self.value(turn, k) for k in range(self.count))
+            yield f"if wide_{self.matrix} & {self.inside(turn, self.count - 1)}:"
+            yield f"    {values} = fetch_{self.count}({self.matrix}, at)"
+            yield "else:"
+            yield from (f"    {line}" for line in single)
+
+    def load(self, turn: int, k: int) -> Iterator[str]:
+        """One element, by itself."""
+        value = self.value(turn, k)
+        yield f"{value} = zero"
+        yield f"if {self.inside(turn, k)}:"
+        yield f"    {value} = {self.matrix}[at{f' + {k}' if k else ''}]"
+
+    def inside(self, turn: int, k: int) -> str:
+        """Whether the matrix has an element."""
+        e, f = self.element(turn, k)
+        return f"({self.start} + {e} < {self.end}) & (step + {f} < k)"
+
+    def stores(self) -> Iterator[str]:
+        for turn, k in product(self.turns, range(self.count)):
+            e, f = self.element(turn, k)
+            far = f"({f})" if self.along and k else f
+            yield f"s{self.matrix}[{far} * {self.wide} + {e}] = {self.value(turn, k)}"

@@ -33,7 +33,8 @@ unpack: Any = None
 
 def lane():  # type: ignore[no-untyped-def]
     """This thread's number in its group."""
-    return int64(cuda.blockIdx.y) * cuda.blockDim.x + cuda.threadIdx.x
+    # The mask changes nothing, and says that there is no sign: indices of shared memory are tested for one.
+    return (int64(cuda.blockIdx.y) * cuda.blockDim.x + cuda.threadIdx.x) & 0x7FFFFFFF
 
 
 def lanes():  # type: ignore[no-untyped-def]
@@ -188,8 +189,8 @@ def put_simulated(buffer, at, *values):  # type: ignore[no-untyped-def]
 
 def aligned_simulated(buffer, at, count):  # type: ignore[no-untyped-def]
     """Whether ``count`` elements from ``buffer[at]`` on can be moved at once."""
-    array = getattr(buffer, "array", None)
-    array = getattr(buffer, "_ary", buffer) if array is None else array
+    array = getattr(buffer, "_ary", None)  # first: the simulator's arrays look up other names among their elements
+    array = getattr(buffer, "array", buffer) if array is None else array
     return (array.ctypes.data + at * array.itemsize) % (count * array.itemsize) == 0
 
 

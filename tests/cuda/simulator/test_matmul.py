@@ -26,7 +26,8 @@ def run(text: str, tiles: Tiles, blocks: int = 2, **words: Any) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_alone(tiles: Tiles, dtype: str) -> None:
     rng = np.random.default_rng(0)
-    for (m, n, k), ta, tb in itertools.product([(5, 6, 7), (4, 8, 4), (1, 9, 2)], (False, True), (False, True)):
+    shapes, either = [(5, 6, 7), (4, 8, 4), (8, 12, 8), (1, 9, 2)], (False, True)
+    for (m, n, k), ta, tb in itertools.product(shapes, either, either):
         a, b = rng.normal(size=(2, m, k)).astype(dtype), rng.normal(size=(2, k, n)).astype(dtype)
         stored_a = np.ascontiguousarray(a.swapaxes(1, 2) if ta else a)
         stored_b = np.ascontiguousarray(b.swapaxes(1, 2) if tb else b)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -144,37 +145,47 @@ def test_vectors_lie_where_they_can_be_moved() -> None:
 
 # -- matrix products ---------------------------------------------------------------------------------------------------
 
-Case = tuple[tuple[int, int, int], bool, bool, bool, tuple[int, int], int]
+Case = tuple[tuple[int, int, int], bool, bool, bool, tuple[int, int], int, tuple[bool, bool]]
 OTHER = Tiles(4, 8, 2, 2, 4)
+LONG = Tiles(64, 4, 4, 16, 2)
+"""Stored rows of a piece are longer than a line of the cache."""
 
 
-def product(text: str, tiles: Tiles, case: Case) -> list[Fault]:
+def product(text: str, tiles: Tiles, case: Case, dtype: str = "float32") -> list[Fault]:
     """Run a product, of small whole numbers: results are exact. All memory that belongs to no matrix is nan."""
-    (m, n, k), trans_a, trans_b, adds, batch, blocks = case
+    (m, n, k), trans_a, trans_b, adds, batch, blocks, aligned = case
     rng = np.random.default_rng(0)
 
-    def stored(shape: tuple[int, int], flip: bool, offset: int) -> tuple[Array, Array, int, int]:
-        """A batch of matrices, in rows that are longer than they are wide; where it lies, and its strides."""
-        values = rng.integers(-3, 4, (*batch, *shape)).astype("float32")
-        rows = values.swapaxes(2, 3) if flip else values
-        high, wide = rows.shape[2], rows.shape[3] + 2
-        padded = np.full((*batch, high, wide), np.nan, "float32")
-        padded[..., : wide - 2] = rows
-        size = max(0, padded.size - 2)  # a buffer ends with the last element
-        return values, np.concatenate([np.full(offset, np.nan, "float32"), padded.ravel()[:size]]), wide, high * wide
+    def stored(shape: tuple[int, int], flip: bool, offset: int, even: bool) -> tuple[Array, Array, int, int]:
+        """A batch of matrices, in rows that are longer than they are wide; where it lies, and its strides.
 
-    a, of_a, lda, size_a = stored((m, k), trans_a, 3)
-    b, of_b, ldb, size_b = stored((k, n), trans_b, 5)
-    c, of_c, ldc, size_c = stored((m, n), False, 0)
+        ``even``: rows begin at multiples of 16 bytes, where ``offset`` is a multiple of four elements.
+        """
+        values = rng.integers(-3, 4, (*batch, *shape)).astype(dtype)
+        rows = values.swapaxes(2, 3) if flip else values
+        high, width = rows.shape[2:]
+        wide = -(-width // 4) * 4 + 4 if even else width + 2
+        padded = np.full((*batch, high, wide), np.nan, dtype)
+        padded[..., :width] = rows
+        size = max(0, padded.size - wide + width)  # a buffer ends with the last element
+        raw = np.full(offset + size + 4, np.nan, dtype)
+        memory = raw[-int(raw.ctypes.data) % 16 // raw.itemsize :][: offset + size]
+        memory[offset:] = padded.ravel()[:size]
+        return values, memory, wide, high * wide
+
+    at_a, at_b = (offset + even for offset, even in zip((3, 7), aligned, strict=True))
+    a, of_a, lda, size_a = stored((m, k), trans_a, at_a, aligned[0])
+    b, of_b, ldb, size_b = stored((k, n), trans_b, at_b, aligned[1])
+    c, of_c, ldc, size_c = stored((m, n), False, 0, False)
     words: dict[str, Any] = {
-        "m": m, "n": n, "k": k, "a": of_a, "a_offset": 3, "lda": lda, "b": of_b, "b_offset": 5, "ldb": ldb, "ldc": ldc,
-        "outer": batch[0], "inner": batch[1], "a_outer": batch[1] * size_a, "a_inner": size_a,
+        "m": m, "n": n, "k": k, "a": of_a, "a_offset": at_a, "lda": lda, "b": of_b, "b_offset": at_b, "ldb": ldb,
+        "ldc": ldc, "outer": batch[0], "inner": batch[1], "a_outer": batch[1] * size_a, "a_inner": size_a,
         "b_outer": batch[1] * size_b, "b_inner": size_b, "c_outer": batch[1] * size_c, "c_inner": size_c,
     }  # fmt: skip
     args = [*(words[p] for p, _ in PARAMETERS), of_c if adds else New(of_c)]
     found = run(text, "kernel", (blocks, 1), (tiles.threads, 1), args)
     if not found:
-        want = np.full((*batch, m, ldc), np.nan, "float32")
+        want = np.full((*batch, m, ldc), np.nan, dtype)
         want[..., :n] = a @ b + (c if adds else 0)
         np.testing.assert_array_equal(of_c, want.ravel()[: of_c.size], err_msg=str(case))
     return found
@@ -185,36 +196,54 @@ def edges(tile: int) -> tuple[int, ...]:
 
 
 def products(tiles: Tiles) -> Iterator[Case]:
-    turns = itertools.cycle(itertools.product(((1, 1), (2, 1), (1, 2), (2, 3)), (1, 2, 3)))
+    """Every combination of sizes and transposes, aligned and not; the rest by chance."""
+    rng = random.Random(0)
     m, n, k = (sorted(set(edges(t))) for t in (tiles.m, tiles.n, tiles.k))
     either = (False, True)
     for size in itertools.product(m, n, k):
-        for trans_a, trans_b, adds in itertools.product(either, either, either):
-            batch, blocks = next(turns)
-            yield size, trans_a, trans_b, adds, batch, blocks
+        for trans_a, trans_b, aligned in itertools.product(either, either, either):
+            batch, blocks = rng.choice(((1, 1), (2, 1), (1, 2), (2, 3))), rng.choice((1, 2, 3))
+            one = rng.choice(((False, False), (False, True), (True, False)))
+            yield size, trans_a, trans_b, rng.choice(either), batch, blocks, (True, True) if aligned else one
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("tiles", [SMALL, OTHER])
-def test_products_at_the_edges_of_tiles(tiles: Tiles) -> None:
-    """Every combination of sizes, transposes and accumulation; with offsets, strides, batches and blocks in turns."""
+def test_products_at_the_edges_of_tiles(tiles: Tiles, dtype: str) -> None:
+    """With offsets, strides, batches and blocks; elements come one by one and several at once."""
     for case in products(tiles):
         _, trans_a, trans_b, adds, *_ = case
-        text = source("kernel", "float32", trans_a, trans_b, tiles, ADD if adds else STORE)
-        assert product(text, tiles, case) == [], case
+        text = source("kernel", dtype, trans_a, trans_b, tiles, ADD if adds else STORE)
+        assert product(text, tiles, case, dtype) == [], case
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_whose_rows_are_brought_line_by_line(dtype: str) -> None:
+    for m, even, (trans_a, trans_b) in itertools.product((61, 64, 67), (False, True), ((True, False), (False, True))):
+        text = source("kernel", dtype, trans_a, trans_b, LONG)
+        assert (" // 32 * " in text or " // 64 * " in text) is trans_a
+        assert product(text, LONG, ((m, 5, 6), trans_a, trans_b, False, (1, 1), 2, (even, even)), dtype) == []
 
 
 WRONG_PRODUCTS = {
-    "the first barrier": ("            barrier()\n            for", "            for", 1, {"race", "unwritten"}),
+    "the first barrier": ("            barrier()\n            z", "            z", 1, {"race", "unwritten"}),
     "the second barrier": ("            barrier()\n            step", "            step", 1, {"race"}),
-    "a row too many": ("row + e < m", "row + e <= m", 4, {"bounds"}),
-    "a column too many": ("column + e < n", "column + e <= n", 4, {"bounds"}),
-    "a term too many": ("step + f < k", "step + f <= k", 8, {"bounds"}),
+    "a row too many": ("row + ea_0 < m", "row + ea_0 <= m", 5, {"bounds"}),
+    "a column too many": ("column + eb_0 + 2 < n", "column + eb_0 + 2 <= n", 1, {"bounds"}),
+    "a term too many": ("step + fa_0 + 3 < k", "step + fa_0 + 3 <= k", 2, {"bounds"}),
+    "the last of several columns too many": ("wide_b & (column + eb_0 + 3 < n)",
+                                             "wide_b & (column + eb_0 + 1 < n)", 1, {"bounds"}),
+    "the last of several terms too many": ("wide_a & (row + ea_0 < m) & (step + fa_0 + 3 < k)",
+                                           "wide_a & (row + ea_0 < m) & (step + fa_0 + 2 < k)", 1, {"bounds"}),
+    "several where they are not aligned": ("aligned(a, first_a, 4) & (lda % 4 == 0)", "(lda > 0)", 1, {"bounds"}),
+    "several where one row is aligned": (" & (lda % 4 == 0)", "", 1, {"bounds"}),
+    "several from elsewhere": ("fetch_4(b, at)", "fetch_4(b, at + ldb)", 1, {"bounds"}),
     "no bound for rows": ("if (i < m) & (j < n)", "if (j < n)", 1, {"bounds"}),
     "no bound for columns": ("if (i < m) & (j < n)", "if (i < m)", 1, {"bounds", "race"}),
     "the result's rows": ("i * ldc + j", "i * (ldc - 3) + j", 1, {"race"}),
     "the other batch": ("q * c_inner", "p * c_inner", 1, {"race"}),
-    "an element that nobody brings": ("    sb[f * 5 + e] = v\n", "    pass\n", 1, {"unwritten"}),
-    "a shared store at the wrong place": ("sa[f * 5 + e] = v", "sa[f * 4 + e] = v", 4, {"race", "unwritten"}),
+    "an element that nobody brings": ("sb[fb_0 * 5 + eb_0] = vb_0\n", "pass\n", 1, {"unwritten"}),
+    "a shared store at the wrong place": ("sa[(fa_0 + 1) * 5", "sa[(fa_0 + 1) * 4", 1, {"race", "unwritten"}),
     "a shared load at the wrong place": ("sa[z * 5 + y + 2]", "sa[z * 5 + y + 3]", 1, {"unwritten", "bounds"}),
     "shared memory that is too small": ("sa = cuda.shared.array(20", "sa = cuda.shared.array(17", 1, {"bounds"}),
     "tiles of lanes": ("tile = group()", "tile = group() + lane() // 2", 1, {"barrier", "race"}),
@@ -229,7 +258,11 @@ def test_a_wrong_product(what: str) -> None:
     text = source("kernel", "float32", tiles=SMALL)
     assert text.count(before) >= count
     found: set[str] = set()
-    for case in (((5, 6, 7), False, False, False, (2, 3), 3), ((4, 4, 4), False, False, False, (1, 1), 1)):
+    cases: list[Case] = []
+    for even in ((False, False), (True, True)):
+        cases.append(((5, 6, 7), False, False, False, (2, 3), 3, even))
+        cases.append(((4, 4, 4), False, False, False, (1, 1), 1, even))
+    for case in cases:
         try:
             found |= kinds(product(text.replace(before, after), SMALL, case))
         except AssertionError:
