@@ -1,8 +1,9 @@
 """Running reductions dealt out to the threads of a GPU: in one launch, or in parts, with the parts' totals before.
 
 Along the last axis a group takes a row in tiles of its lanes. Each lane has a term; what the terms add up to, lane by
-lane (:class:`~symgraph.loop.ir.Prefix`), goes on what the tiles before have added up to. Along any other axis
-neighbouring threads have neighbouring columns, and each goes down its own.
+lane (:class:`~symgraph.loop.ir.Prefix`), goes on what the tiles before have added up to. So each element has a lane of
+its own, and 16 bytes are not moved at once (:mod:`symgraph.loop.wide`). Along any other axis neighbouring threads have
+neighbouring columns, and each goes down its own.
 
 Where rows or columns are too few to keep a GPU busy, they are cut into parts. The first launch, left out where there is
 one part, reduces each but the last to its total, into a workspace; in the second, each part starts from the totals
@@ -22,7 +23,7 @@ from symgraph.loop import ir
 from symgraph.loop.ir import Assign, Declare, For, Let, LoopKernel, Param, Prefix, Statement, Store
 from symgraph.loop.lower import Lowered
 from symgraph.loop.nest import around, call, extents, nest, size_of, slope, walk, within
-from symgraph.loop.split import COLUMN, FEW, MANY, PART, Only, Part, slice_of
+from symgraph.loop.split import COLUMN, FEW, MANY, PART, Only, Part, slice_of, some
 from symgraph.types import Size, floordiv, product, size_max, size_min, tensor_type
 
 GROUPS = 1024
@@ -109,7 +110,8 @@ class _Cut:
         fn = reducer(self.assign.value)
         own, term = self.assign.value.args
         added = Assign(acc, call(fn, own, term, dtype=dtype))
-        total = self.steps(part, length, "vector", [*self.before, added])
+        *ends, loop = self.steps(part, length, "vector", [*self.before, added])
+        total = [*ends, some(loop, "begin0_0", self.loop.stop) if rowwise else loop]
         saved = Store("w0_0", _flat([part, *number], rows), ir.name(acc, dtype))
         first = around(self.chain, [*self.start, *total, saved])
         first = [For("p0", ZERO, self.size("nfull", count - 1), "parallel", first)]

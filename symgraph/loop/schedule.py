@@ -18,7 +18,7 @@ many groups, is decided at the launch (:class:`Launch`): it is no part of the co
   dtypes are added up in order: threads share the axes of the result that the scatter walks along, and each goes
   through the rest.
 
-Loops that move neighbouring elements move 16 bytes at once (:mod:`symgraph.loop.wide`).
+Loops that move or add up neighbouring elements move 16 bytes at once (:mod:`symgraph.loop.wide`).
 
 An index out of range writes its error code into a word of the launch, and what depends on it is not computed.
 """
@@ -164,7 +164,7 @@ class _Scheduler:
     def stage(self, body: Sequence[Statement], launch: Launch) -> Stage:
         made = [*self.scratch.values(), *guarded(body)]
         params, bindings = used(self.lowered, made)
-        made, width = widened(made)
+        made, width = widened(made, self.sizes)
         if launch.kind == "grid":
             launch = replace(launch, lanes=floordiv(launch.lanes + width - 1, width))
         return Stage(LoopKernel(params, made), bindings, launch, self.lowered.checks, self.workspace)
@@ -250,7 +250,7 @@ class _Scheduler:
             elif isinstance(s, For):
                 out += self.dealt(s)
                 stored |= {t.buffer for t in walk([s]) if isinstance(t, Store)}
-            elif isinstance(s, If) and any(isinstance(t, For) and t.kind == "parallel" for t in walk([s])):
+            elif isinstance(s, If) and any(isinstance(t, For) for t in walk([s])):
                 out.append(If(s.condition, self.shared(s.then), self.shared(s.otherwise)))
                 stored |= {t.buffer for t in walk([s]) if isinstance(t, Store)}
             elif isinstance(s, Store | Atomic):

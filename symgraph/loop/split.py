@@ -57,7 +57,7 @@ ROW = 8192
 COLUMN = 64
 """Terms that one thread adds up at least, in reductions over leading axes."""
 EVEN = 4
-"""What parts of rows that are stored are a multiple of: elements that are moved at once."""
+"""What parts that lanes share are a multiple of: elements that are moved at once."""
 
 
 @dataclass(frozen=True)
@@ -230,21 +230,16 @@ class _Split:
         """The loop over part ``row`` of what ``s`` goes over."""
         loop = s if self.columns else self.flat(s, f"f{serial}_{k}")
         whole = size_of(loop.stop, self.sizes)
-        stores = bool(_stored([s]))
-        step = count * EVEN if stores else count
-        length = self.size(f"nt{serial}_{k}", floordiv(whole + step - 1, step) * (EVEN if stores else 1))
+        even = 1 if self.columns else EVEN
+        step = count * even
+        length = self.size(f"nt{serial}_{k}", floordiv(whole + step - 1, step) * even)
         at, begin, stop = (ir.name(f"{prefix}{serial}_{k}", ix.INT) for prefix in ("o", "begin", "stop"))
         body = [Let(loop.index, call("add", begin, at)), *loop.body]
-        if stores:
-            body = [_moved(t, loop.index, begin, at) for t in loop.body]
         made = For(str(at.attr), ix.size_value(0), stop, loop.kind, body, length)
-        some: Statement = made
-        if stores:  # the last parts may be empty: what goes on there takes its extent for a size
-            some = If(call("less", begin, loop.stop, dtype=ix.BOOL), [made], [])
         return [
             Let(str(begin.attr), call("multiply", row, length)),
             Let(str(stop.attr), call("minimum", length, call("subtract", loop.stop, begin))),
-            some,
+            made if self.columns else some(made, str(begin.attr), loop.stop),
         ]
 
     def flat(self, s: For, name: str) -> For:
@@ -353,36 +348,15 @@ def _place(chain: Sequence[Level]) -> ix.Expr | None:
     return total
 
 
+def some(loop: Statement, begin: str, end: ix.Expr) -> Statement:
+    """The loop over a part, if there is anything in it: the last parts of a row may begin beyond its end.
+
+    Lanes that share the loop take its extent for a size.
+    """
+    return If(call("less", ir.name(begin, ix.INT), end, dtype=ix.BOOL), [loop], [])
+
+
 # -- expressions -------------------------------------------------------------------------------------------------------
-
-
-def _moved(s: Statement, index: str, begin: ix.Expr, at: ix.Expr) -> Statement:
-    """A statement of a loop over ``index``, with ``begin + at`` for the index: last, as what is added to an offset."""
-
-    def moved(e: ix.Expr) -> ix.Expr:
-        if e.fn == "name" and e.attr == index:
-            return call("add", begin, at)
-        if not e.args:
-            return e
-        args = [moved(a) for a in e.args]
-        if e.fn == "add" and e.dtype == ix.INT:
-            for one, other in (e.args, e.args[::-1]):
-                if one.fn == "name" and one.attr == index:
-                    return call("add", call("add", moved(other), begin), at)
-        return ix.Expr(e.fn, tuple(args), e.dtype, e.attr, frozenset())
-
-    if isinstance(s, Let | Declare | Assign):
-        return type(s)(s.name, moved(s.value))
-    if isinstance(s, Store):
-        return Store(s.buffer, moved(s.at), moved(s.value))
-    if isinstance(s, Check):
-        return Check(moved(s.condition), s.code)
-    if isinstance(s, If):
-        then, otherwise = ([_moved(t, index, begin, at) for t in body] for body in (s.then, s.otherwise))
-        return If(moved(s.condition), then, otherwise)
-    assert isinstance(s, For)
-    body = [_moved(t, index, begin, at) for t in s.body]
-    return For(s.index, moved(s.start), moved(s.stop), s.kind, body, s.total)
 
 
 def _factor(param: Param, bound: object) -> bool:

@@ -1,22 +1,35 @@
-"""Maps that move 16 bytes at once: loops over neighbouring elements, taken two or four at a time.
+"""Loops over neighbouring elements that move 16 bytes at once: two or four elements at a time.
 
-A ``grid`` or ``lane`` loop that loads and stores at its index becomes two: one over whole groups of elements, whose
-loads and stores are one instruction each, and the loop as it was over the rest. Where a pointer that the launch gets is
-not aligned, the first loop has no iterations. What is computed for an element is the same in both.
+A ``grid`` or ``lane`` loop that loads, and stores or adds up, at its index becomes several:
 
-A loop with much to compute for each byte gains nothing, and one over many tensors would not find the registers: both
-stay as they are.
+* one over whole groups of elements, whose loads and stores are one instruction each. Where a pointer that the launch
+  gets is not aligned, it has no iterations;
+* where it adds up, its twin for pointers that are not aligned: each lane goes through the same groups, element by
+  element. So the order of a sum, and its last bits, do not depend on where an argument lies;
+* the loop as it was, over the rest. Where nothing is added up it takes the part of the twin.
+
+What is computed for an element is the same in all. A loop stays as it is
+
+* where there is much to compute for each byte, since it gains nothing, or where there are many tensors, since it would
+  not find the registers;
+* where its sizes are known, and a warp would not have a group for each lane, or rows begin where few are aligned;
+* in a tile of a running reduction: which lane has which element matters there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from symgraph import index as ix
 from symgraph.loop import ir
-from symgraph.loop.ir import Fetch, For, If, Let, Put, Statement, Store
-from symgraph.loop.nest import call, expressions, loads
+from symgraph.loop.ir import Assign, Fetch, For, If, Let, Prefix, Put, Statement, Store
+from symgraph.loop.nest import call, expressions, loads, values, walk, within
 from symgraph.op import OPS
+from symgraph.types import Size
 
 BYTES = 16
 """What one thread moves at once."""
@@ -26,159 +39,262 @@ INTENSITY = 10
 """FLOPs for a byte that is moved, from which on arithmetic takes the time: an H100 does 20 float32 or 10 float64."""
 MOST = 16
 """Places that a loop taken several elements at a time moves from or to: 16 bytes of each are 64 of 255 registers."""
+SHORT = 32
+"""Groups of elements from which on each lane of a warp has one."""
+ZERO = ix.size_value(0)
 
 
-def widened(body: Sequence[Statement]) -> tuple[list[Statement], int]:
-    """``body`` with its loops taken several elements at a time, and how many the last ``grid`` loop takes."""
-    taken, serial = 1, 0
+def widened(body: Sequence[Statement], sizes: Mapping[str, Size]) -> tuple[list[Statement], int]:
+    """``body`` with its loops taken several elements at a time, and how many the last ``grid`` loop takes.
 
-    def block(body: Sequence[Statement]) -> list[Statement]:
-        nonlocal taken, serial
+    Args:
+        body: the statements of a kernel, its loops dealt out to threads.
+        sizes: the parameters that are sizes, by name.
+    """
+    widening = _Widening(body, sizes)
+    return _needed(widening.block(body), set()), widening.taken
+
+
+class _Widening:
+    def __init__(self, body: Sequence[Statement], sizes: Mapping[str, Size]) -> None:
+        self.sizes = sizes
+        self.lets = {s.name: s.value for s in walk(body) if isinstance(s, Let)}
+        self.placed = {s.name for s in walk(body) if isinstance(s, Prefix)}  # they belong to one lane and element
+        self.taken, self.serial = 1, 0
+
+    def block(self, body: Sequence[Statement]) -> list[Statement]:
         made: list[Statement] = []
         for s in body:
             if isinstance(s, If):
-                made.append(If(s.condition, block(s.then), block(s.otherwise)))
+                made.append(If(s.condition, self.block(s.then), self.block(s.otherwise)))
             elif isinstance(s, For):
-                width = _width(s)
-                if width > 1:
-                    made += _several(s, width, serial)
-                    serial += 1
-                    taken = width if s.kind == "grid" else taken
-                else:
-                    made.append(For(s.index, s.start, s.stop, s.kind, block(s.body), s.total))
+                made += self.several(s) or [For(s.index, s.start, s.stop, s.kind, self.block(s.body), s.total)]
             else:
                 made.append(s)
         return made
 
-    return block(body), taken
+    def several(self, s: For) -> list[Statement]:
+        """What takes the place of a loop; nothing where it stays."""
+        if s.kind not in ("grid", "lane") or any(not isinstance(t, Let | Assign | Store) for t in s.body):
+            return []
+        before, loop = self.from_zero(s)
+        width = self.width(loop)
+        if width == 1:
+            return []
+        made = _Several(loop, width, self.serial).run()
+        self.serial += 1
+        self.taken = width if s.kind == "grid" else self.taken
+        return [*before, *made]
 
+    def from_zero(self, loop: For) -> tuple[list[Statement], For]:
+        """``loop`` with an index that starts at 0, and what has to be defined for it."""
+        if _zero(loop.start):
+            return [], loop
+        index, extent = (ir.name(f"{prefix}{self.serial}", ix.INT) for prefix in ("e", "extent"))
+        body = [Let(loop.index, call("add", loop.start, index)), *loop.body]
+        made = For(str(index.attr), ZERO, extent, loop.kind, body, loop.total)
+        return [Let(str(extent.attr), self.beyond(loop.stop, loop.start))], made
 
-def _width(loop: For) -> int:
-    """How many elements of ``loop`` may be taken at once; 1 where it does not qualify."""
-    if loop.kind not in ("grid", "lane") or loop.start.fn != "const" or loop.start.attr != 0:
-        return 1
-    if any(not isinstance(s, Let | Store) for s in loop.body):
-        return 1
-    varying = {loop.index}
-    for s in loop.body:
-        if isinstance(s, Let) and _uses(s.value, varying):
-            varying.add(s.name)
-    moved = {}
-    for e in loads(loop.body):
-        if _uses(e.args[0], varying):
-            if _start(e.args[0], loop.index, varying) is None:
+    def beyond(self, stop: ix.Expr, start: ix.Expr) -> ix.Expr:
+        """``stop - start``; where that is ``min(start + a, b) - start``, as ``min(a, b - start)``."""
+        value = self.lets.get(str(stop.attr), stop) if stop.fn == "name" else stop
+        if value.fn == "minimum" and value.args[0].fn == "add":
+            (one, length), other = value.args[0].args, value.args[1]
+            if ir.expression(one) == ir.expression(start):
+                return call("minimum", length, call("subtract", other, start))
+        return call("subtract", stop, start)
+
+    def width(self, loop: For) -> int:
+        """How many elements of ``loop`` may be taken at once; 1 where it does not qualify."""
+        used = {str(e.attr) for e in expressions(loop.body) if e.fn == "name"}
+        if self.placed & (used | {s.name for s in loop.body if isinstance(s, Assign)}):
+            return 1
+        offsets = _Offsets(loop)
+        moved: dict[tuple[str, str], np.dtype[Any]] = {}
+        stored: dict[tuple[str, str], np.dtype[Any]] = {}
+        starts: list[ix.Expr] = []
+        places = [(moved, str(e.attr), e.args[0], e.dtype) for e in loads(loop.body) if offsets.varies(e.args[0])]
+        places += [(stored, s.buffer, s.at, s.dtype) for s in loop.body if isinstance(s, Store)]
+        for found, buffer, at, dtype in places:
+            start = offsets.start(at)
+            if start is None:
                 return 1
-            moved[str(e.attr), e.args[0]] = e.dtype
-    stored = {}
-    for s in loop.body:
-        if isinstance(s, Store):
-            if _start(s.at, loop.index, varying) is None:
-                return 1
-            stored[s.buffer, s.at] = s.dtype
-    both = [*moved.values(), *stored.values()]
-    if len(both) > MOST:
-        return 1
-    if not stored or {b for b, _ in stored} & {b for b, _ in moved} or any(d.name not in MOVED for d in both):
-        return 1
-    work = sum(int(getattr(OPS.get(e.fn), "flops", 0)) for e in expressions(loop.body))
-    if work > INTENSITY * sum(d.itemsize for d in both):
-        return 1
-    return BYTES // max(d.itemsize for d in both)
+            found[buffer, ir.expression(start)] = dtype
+            starts.append(start)
+        both = [*moved.values(), *stored.values()]
+        if not both or len(both) > MOST or any(d.name not in MOVED for d in both):
+            return 1
+        if {b for b, _ in stored} & {b for b, _ in moved}:
+            return 1
+        work = sum(int(getattr(OPS.get(e.fn), "flops", 0)) for e in expressions(loop.body))
+        if work > INTENSITY * sum(d.itemsize for d in both):
+            return 1
+        width = BYTES // max(d.itemsize for d in both)
+        return width if self.suits(loop, starts, width) else 1
+
+    def suits(self, loop: For, starts: Sequence[ix.Expr], width: int) -> bool:
+        """Whether a loop is long and its first elements are likely to be aligned, as far as that is known."""
+        if any(self.multiple(e) % width for e in starts):
+            return False
+        extent = self.extent(loop.stop if loop.total is None else loop.total)
+        return loop.kind == "grid" or extent is None or extent >= SHORT * width
+
+    def extent(self, e: ix.Expr) -> int | None:
+        """How far a loop runs, where that is known."""
+        n = e.attr if e.fn == "const" else self.sizes.get(str(e.attr)) if e.fn == "name" else None
+        if e.fn == "multiply":
+            parts = [self.extent(a) for a in e.args]
+            return None if None in parts else math.prod(p for p in parts if p is not None)
+        return n if isinstance(n, int) else None
+
+    def multiple(self, e: ix.Expr) -> int:
+        """A number that divides ``e``; 0, which all divide, where sizes are in it that are not known."""
+        if e.fn == "const":
+            return int(e.attr)
+        if e.fn == "name":
+            name = str(e.attr)
+            if name in self.sizes:
+                n = self.sizes[name]
+                return n if isinstance(n, int) else 0
+            return self.multiple(self.lets[name]) if name in self.lets else 1
+        if e.fn in ("add", "subtract"):
+            return math.gcd(*(self.multiple(a) for a in e.args))
+        return math.prod(self.multiple(a) for a in e.args) if e.fn == "multiply" else 1
 
 
-def _uses(e: ix.Expr, names: set[str]) -> bool:
-    stack = [e]
-    while stack:
-        e = stack.pop()
-        if e.fn == "name" and str(e.attr) in names:
-            return True
-        stack.extend(e.args)
-    return False
+class _Offsets:
+    """Where a loop loads and stores, as its index and what does not vary with it."""
+
+    def __init__(self, loop: For) -> None:
+        self.index = loop.index
+        self.own = {s.name: s.value for s in loop.body if isinstance(s, Let)}
+        self.varying = {loop.index} | {s.name for s in loop.body if isinstance(s, Assign)}
+        for name, value in self.own.items():
+            if self.varies(value):
+                self.varying.add(name)
+
+    def varies(self, e: ix.Expr) -> bool:
+        """Whether ``e`` is another one in each iteration."""
+        return any(x.fn == "name" and str(x.attr) in self.varying for x in within([e]))
+
+    def start(self, at: ix.Expr) -> ix.Expr | None:
+        """``at`` without the index, where it is the index plus what does not vary."""
+        if at.fn == "name":
+            name = str(at.attr)
+            if name == self.index:
+                return ZERO
+            return self.start(self.own[name]) if name in self.own else None
+        if at.fn == "add":
+            for one, other in (at.args, at.args[::-1]):
+                if not self.varies(other) and (rest := self.start(one)) is not None:
+                    return _sum(other, rest)
+        return None
 
 
-def _start(at: ix.Expr, index: str, varying: set[str]) -> ix.Expr | None:
-    """``at`` without the index, where it is the index plus what does not vary with it."""
-    if at.fn == "name" and str(at.attr) == index:
-        return ix.size_value(0)
-    if at.fn == "add":
-        for one, other in (at.args, at.args[::-1]):
-            if one.fn == "name" and str(one.attr) == index and not _uses(other, varying):
-                return other
-    return None
+class _Several:
+    """The loops that take ``width`` elements of ``loop`` at a time, and those over what is left."""
+
+    def __init__(self, loop: For, width: int, serial: int) -> None:
+        self.loop, self.width, self.serial = loop, width, serial
+        self.offsets = _Offsets(loop)
+        self.names = {loop.index, *self.offsets.own}
+        self.fetched: dict[tuple[str, str], list[ix.Expr]] = {}
+        self.tests: dict[tuple[str, str], ix.Expr] = {}
+
+    def run(self) -> list[Statement]:
+        loop, width = self.loop, ix.size_value(self.width)
+        sums = any(isinstance(s, Assign) for s in loop.body)
+        group, first, count, wide = (self.name(n) for n in ("y", "first", "ngroup", "nwide"))
+        define = Let(str(first.attr), call("multiply", group, width))
+        body = [define, *self.at_once(first)]
+        aligned: ix.Expr | None = None
+        for t in self.tests.values():
+            aligned = t if aligned is None else call("logical_and", aligned, t, dtype=ix.BOOL)
+        assert aligned is not None
+        whole = call("floor_divide", loop.stop, width)
+        out: list[Statement] = [Let(str(count.attr), whole)] if sums else []
+        out.append(Let(str(wide.attr), call("where", aligned, count if sums else whole, ZERO)))
+        out.append(For(str(group.attr), ZERO, wide, loop.kind, body))
+        if sums:
+            out.append(For(str(group.attr), wide, count, loop.kind, [define, self.one_by_one(first)]))
+        rest = call("multiply", count if sums else wide, width)
+        out.append(For(loop.index, rest, loop.stop, loop.kind, loop.body, loop.total))
+        return out
+
+    def name(self, prefix: str) -> ix.Expr:
+        return ir.name(f"{prefix}{self.serial}", ix.INT)
+
+    def one_by_one(self, first: ix.Expr) -> Statement:
+        """The elements of a group, each as the loop does it."""
+        turn = self.name("u")
+        inside: list[Statement] = [Let(self.loop.index, call("add", first, turn)), *self.loop.body]
+        return For(str(turn.attr), ZERO, ix.size_value(self.width), "serial", inside)
+
+    def at_once(self, first: ix.Expr) -> list[Statement]:
+        """The elements of a group, loaded and stored together."""
+        body: list[Statement] = []
+        starts = [(e, self.offsets.start(e.args[0])) for e in loads(self.loop.body)]
+        for e, start in reversed(starts):  # found last to first
+            if start is not None and (key := (str(e.attr), ir.expression(start))) not in self.fetched:
+                prefix = f"f{self.serial}_{len(self.fetched)}"
+                parts = self.fetched[key] = [ir.name(f"{prefix}_{k}", e.dtype) for k in range(self.width)]
+                self.test(key, start)
+                body.append(Fetch(tuple(str(n.attr) for n in parts), key[0], _sum(start, first), e.dtype))
+        stored: dict[tuple[str, str], tuple[ix.Expr, list[ix.Expr]]] = {}
+        for k in range(self.width):
+            at = first if k == 0 else call("add", first, ix.size_value(k))
+            body.append(Let(f"{self.loop.index}_{k}", at))
+            for s in self.loop.body:
+                assert isinstance(s, Let | Assign | Store)
+                value = self.copied(s.value, k)
+                if isinstance(s, Store):
+                    start = self.offsets.start(s.at)
+                    assert start is not None
+                    key = (s.buffer, ir.expression(start))
+                    stored.setdefault(key, (start, []))[1].append(value)
+                else:
+                    body.append(Let(f"{s.name}_{k}", value) if isinstance(s, Let) else Assign(s.name, value))
+        for key, (start, parts) in stored.items():
+            self.test(key, start)
+            body.append(Put(key[0], _sum(start, first), tuple(parts)))
+        return body
+
+    def test(self, key: tuple[str, str], start: ix.Expr) -> None:
+        """Whether the first group is aligned, and so each."""
+        self.tests[key] = ix.Expr("aligned", (start, ix.size_value(self.width)), ix.BOOL, key[0], frozenset())
+
+    def copied(self, e: ix.Expr, k: int) -> ix.Expr:
+        """``e`` for the ``k``-th of the elements. Expressions of loops are a few operations deep."""
+        if e.fn == "load" and (start := self.offsets.start(e.args[0])) is not None:
+            return self.fetched[str(e.attr), ir.expression(start)][k]
+        if e.fn == "name":
+            return ir.name(f"{e.attr}_{k}", e.dtype) if str(e.attr) in self.names else e
+        if not e.args:
+            return e
+        return ix.Expr(e.fn, tuple(self.copied(a, k) for a in e.args), e.dtype, e.attr, frozenset())
 
 
-def _several(loop: For, width: int, serial: int) -> list[Statement]:
-    varying = {loop.index} | {s.name for s in loop.body if isinstance(s, Let)}
-    group, first, count = (ir.name(f"{prefix}{serial}", ix.INT) for prefix in ("y", "first", "nwide"))
-    body: list[Statement] = [Let(str(first.attr), call("multiply", group, ix.size_value(width)))]
-    fetched: dict[tuple[str, str], list[ix.Expr]] = {}
-    tests: dict[tuple[str, str], ix.Expr] = {}
-
-    def place(at: ix.Expr) -> ix.Expr:
-        start = _start(at, loop.index, {loop.index})
-        assert start is not None
-        return first if start.fn == "const" and start.attr == 0 else call("add", start, first)
-
-    def test(buffer: str, at: ix.Expr) -> None:
-        start = _start(at, loop.index, {loop.index})
-        assert start is not None
-        size = ix.size_value(width)
-        tests[buffer, ir.expression(at)] = ix.Expr("aligned", (start, size), ix.BOOL, buffer, frozenset())
-
-    wide = [e for e in loads(loop.body) if _start(e.args[0], loop.index, {loop.index}) is not None]
-    for e in reversed(wide):  # found last to first
-        key = (str(e.attr), ir.expression(e.args[0]))
-        if key not in fetched:
-            parts = fetched[key] = [ir.name(f"f{serial}_{len(fetched)}_{k}", e.dtype) for k in range(width)]
-            test(key[0], e.args[0])
-            body.append(Fetch(tuple(str(n.attr) for n in parts), key[0], place(e.args[0]), e.dtype))
-    values: dict[tuple[str, str], tuple[ix.Expr, list[ix.Expr]]] = {}
-    for k in range(width):
-        names = {n: f"{n}_{k}" for n in varying}
-        if any(e.fn == "name" and e.attr == loop.index for s in loop.body for e in _values_but(s, fetched)):
-            body.append(Let(names[loop.index], call("add", first, ix.size_value(k)) if k else first))
-        for s in loop.body:
-            if isinstance(s, Let):
-                body.append(Let(names[s.name], _renamed(s.value, names, fetched, k)))
-            elif isinstance(s, Store):
-                value = _renamed(s.value, names, fetched, k)
-                values.setdefault((s.buffer, ir.expression(s.at)), (s.at, []))[1].append(value)
-    for (buffer, _), (at, all_parts) in values.items():
-        test(buffer, at)
-        body.append(Put(buffer, place(at), tuple(all_parts)))
-    aligned: ix.Expr | None = None
-    for t in tests.values():
-        aligned = t if aligned is None else call("logical_and", aligned, t, dtype=ix.BOOL)
-    assert aligned is not None
-    whole = call("floor_divide", loop.stop, ix.size_value(width))
-    rest = call("multiply", count, ix.size_value(width))
-    return [
-        Let(str(count.attr), call("where", aligned, whole, ix.size_value(0))),
-        For(str(group.attr), ix.size_value(0), count, loop.kind, body),
-        For(loop.index, rest, loop.stop, loop.kind, loop.body, loop.total),
-    ]
+def _zero(e: ix.Expr) -> bool:
+    return e.fn == "const" and e.attr == 0
 
 
-def _values_but(s: Statement, fetched: dict[tuple[str, str], list[ix.Expr]]) -> list[ix.Expr]:
-    """What the values of ``s`` are made of, offsets of what is fetched and stored left out."""
-    assert isinstance(s, Let | Store)
-    found: list[ix.Expr] = []
-    stack = [s.value]
-    while stack:
-        e = stack.pop()
-        if e.fn == "load" and (str(e.attr), ir.expression(e.args[0])) in fetched:
+def _sum(a: ix.Expr, b: ix.Expr) -> ix.Expr:
+    """``a + b``; 0 is left out."""
+    return b if _zero(a) else a if _zero(b) else call("add", a, b)
+
+
+def _needed(body: Sequence[Statement], used: set[str]) -> list[Statement]:
+    """``body`` without definitions that nothing uses. ``used``: names that are used after it; those in it are added."""
+    kept: list[Statement] = []
+    for s in reversed(body):
+        if isinstance(s, Let) and s.name not in used:
             continue
-        found.append(e)
-        stack.extend(e.args)
-    return found
-
-
-def _renamed(e: ix.Expr, names: dict[str, str], fetched: dict[tuple[str, str], list[ix.Expr]], k: int) -> ix.Expr:
-    """``e`` for the ``k``-th of the elements. Expressions of loops are a few operations deep."""
-    if e.fn == "load" and (found := fetched.get((str(e.attr), ir.expression(e.args[0])))) is not None:
-        return found[k]
-    if e.fn == "name":
-        return ir.name(names.get(str(e.attr), str(e.attr)), e.dtype)
-    if not e.args:
-        return e
-    return ix.Expr(e.fn, tuple(_renamed(a, names, fetched, k) for a in e.args), e.dtype, e.attr, frozenset())
+        if isinstance(s, For):
+            s = For(s.index, s.start, s.stop, s.kind, _needed(s.body, used), s.total)
+        elif isinstance(s, If):
+            s = If(s.condition, _needed(s.then, used), _needed(s.otherwise, used))
+        kept.append(s)
+        read = (s.at, *s.values) if isinstance(s, Put) else (s.at,) if isinstance(s, Fetch) else values(s)
+        used |= {str(e.attr) for e in within(read) if e.fn == "name"}
+    kept.reverse()
+    return kept
