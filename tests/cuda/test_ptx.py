@@ -118,6 +118,21 @@ def test_16_bytes_at_once(dtype: str, width: str) -> None:
 
 
 @needs_ptxas
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_reductions_load_16_bytes_at_once(dtype: str) -> None:
+    """Each loop over a row does, by one instruction for each operand, and keeps single loads for what is not aligned."""
+    x, w = sg.matrix("x", dtype=dtype, shape=("n", "m")), sg.vector("w", dtype=dtype, shape=("m",))
+    outputs = {"sum": (sg.sum(x, axis=1), 1), "softmax": (sg.softmax(x, axis=1), 4), "dot": (sg.sum(x * w, axis=1), 2)}
+    found = {what: (sg.lower([x, w], out, "cuda").kernels[0], loads) for what, (out, loads) in outputs.items()}
+    for cc, got in resources([k for k, _ in found.values()], [(7, 5), (9, 0)], processes=1).items():
+        for what, (k, loads) in found.items():
+            r = got[k.name]
+            assert (r.wide_loads, r.spills) == (loads, 0), (cc, what)
+            assert r.loads > 2 * loads
+            assert r.registers <= 80
+
+
+@needs_ptxas
 def test_one_front_end_for_all_compute_capabilities() -> None:
     """NVVM gets the same from Numba whichever compute capability it is made for."""
     k = vector_map("float64")
@@ -164,7 +179,7 @@ def test_products() -> None:
         assert r.wide_loads == (2 if dtype == "float32" else 4)
         # Between the barriers are loads from shared memory, at constant distances, and what is done with these.
         lines = kernel.ptx((8, 0)).split("bar.sync")[1].splitlines()
-        assert sum(".shared" in line or "fma.rn" in line for line in lines) > 0.8 * len(lines)
+        assert sum(".shared" in line or "fma.rn" in line for line in lines) > 0.7 * len(lines)
 
 
 @needs_ptxas
