@@ -120,7 +120,7 @@ def test_16_bytes_at_once(dtype: str, width: str) -> None:
 @needs_ptxas
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_reductions_load_16_bytes_at_once(dtype: str) -> None:
-    """Each loop over a row does, by one instruction for each operand, and keeps single loads for what is not aligned."""
+    """Each loop over a row does, by one instruction for each operand; single loads are for what is not aligned."""
     x, w = sg.matrix("x", dtype=dtype, shape=("n", "m")), sg.vector("w", dtype=dtype, shape=("m",))
     outputs = {"sum": (sg.sum(x, axis=1), 1), "softmax": (sg.softmax(x, axis=1), 4), "dot": (sg.sum(x * w, axis=1), 2)}
     found = {what: (sg.lower([x, w], out, "cuda").kernels[0], loads) for what, (out, loads) in outputs.items()}
