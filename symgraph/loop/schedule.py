@@ -90,6 +90,7 @@ class Launch:
         cooperates: whether the lanes of a group wait for each other. The lanes of a group that does not may lie in
             several blocks.
         width: how many lanes a group has to have; 0: as many as suit.
+        taken: how many iterations a lane of a group takes at once.
     """
 
     kind: Literal["one", "grid", "groups"]
@@ -97,6 +98,7 @@ class Launch:
     lanes: Size = 1
     cooperates: bool = False
     width: int = 0
+    taken: int = 1
 
 
 @dataclass(eq=False)
@@ -167,6 +169,8 @@ class _Scheduler:
         made, width = widened(made, self.sizes)
         if launch.kind == "grid":
             launch = replace(launch, lanes=floordiv(launch.lanes + width - 1, width))
+        elif launch.kind == "groups":
+            launch = replace(launch, taken=width)
         return Stage(LoopKernel(params, made), bindings, launch, self.lowered.checks, self.workspace)
 
     def map(self, chain: Sequence[Level]) -> tuple[list[Statement], Launch]:

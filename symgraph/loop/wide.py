@@ -12,7 +12,7 @@ What is computed for an element is the same in all. A loop stays as it is
 
 * where there is much to compute for each byte, since it gains nothing, or where there are many tensors, since it would
   not find the registers;
-* where its sizes are known, and a warp would not have a group for each lane, or rows begin where few are aligned;
+* where rows are known to begin where few are aligned;
 * in a tile of a running reduction: which lane has which element matters there.
 """
 
@@ -39,20 +39,18 @@ INTENSITY = 10
 """FLOPs for a byte that is moved, from which on arithmetic takes the time: an H100 does 20 float32 or 10 float64."""
 MOST = 16
 """Places that a loop taken several elements at a time moves from or to: 16 bytes of each are 64 of 255 registers."""
-SHORT = 32
-"""Groups of elements from which on each lane of a warp has one."""
 ZERO = ix.size_value(0)
 
 
 def widened(body: Sequence[Statement], sizes: Mapping[str, Size]) -> tuple[list[Statement], int]:
-    """``body`` with its loops taken several elements at a time, and how many the last ``grid`` loop takes.
+    """``body`` with its loops taken several elements at a time, and how many those that threads share take at least.
 
     Args:
-        body: the statements of a kernel, its loops dealt out to threads.
+        body: the statements of a kernel, its loops dealt out to threads: such a loop ends no earlier than it begins.
         sizes: the parameters that are sizes, by name.
     """
     widening = _Widening(body, sizes)
-    return _needed(widening.block(body), set()), widening.taken
+    return _needed(widening.block(body), set()), min(widening.taken, default=1)
 
 
 class _Widening:
@@ -60,7 +58,8 @@ class _Widening:
         self.sizes = sizes
         self.lets = {s.name: s.value for s in walk(body) if isinstance(s, Let)}
         self.placed = {s.name for s in walk(body) if isinstance(s, Prefix)}  # they belong to one lane and element
-        self.taken, self.serial = 1, 0
+        self.taken: list[int] = []
+        self.serial = 0
 
     def block(self, body: Sequence[Statement]) -> list[Statement]:
         made: list[Statement] = []
@@ -75,15 +74,15 @@ class _Widening:
 
     def several(self, s: For) -> list[Statement]:
         """What takes the place of a loop; nothing where it stays."""
-        if s.kind not in ("grid", "lane") or any(not isinstance(t, Let | Assign | Store) for t in s.body):
+        if s.kind not in ("grid", "lane"):
             return []
         before, loop = self.from_zero(s)
         width = self.width(loop)
+        self.taken.append(width)
         if width == 1:
             return []
         made = _Several(loop, width, self.serial).run()
         self.serial += 1
-        self.taken = width if s.kind == "grid" else self.taken
         return [*before, *made]
 
     def from_zero(self, loop: For) -> tuple[list[Statement], For]:
@@ -106,6 +105,8 @@ class _Widening:
 
     def width(self, loop: For) -> int:
         """How many elements of ``loop`` may be taken at once; 1 where it does not qualify."""
+        if any(not isinstance(s, Let | Assign | Store) for s in loop.body):
+            return 1
         used = {str(e.attr) for e in expressions(loop.body) if e.fn == "name"}
         if self.placed & (used | {s.name for s in loop.body if isinstance(s, Assign)}):
             return 1
@@ -130,22 +131,7 @@ class _Widening:
         if work > INTENSITY * sum(d.itemsize for d in both):
             return 1
         width = BYTES // max(d.itemsize for d in both)
-        return width if self.suits(loop, starts, width) else 1
-
-    def suits(self, loop: For, starts: Sequence[ix.Expr], width: int) -> bool:
-        """Whether a loop is long and its first elements are likely to be aligned, as far as that is known."""
-        if any(self.multiple(e) % width for e in starts):
-            return False
-        extent = self.extent(loop.stop if loop.total is None else loop.total)
-        return loop.kind == "grid" or extent is None or extent >= SHORT * width
-
-    def extent(self, e: ix.Expr) -> int | None:
-        """How far a loop runs, where that is known."""
-        n = e.attr if e.fn == "const" else self.sizes.get(str(e.attr)) if e.fn == "name" else None
-        if e.fn == "multiply":
-            parts = [self.extent(a) for a in e.args]
-            return None if None in parts else math.prod(p for p in parts if p is not None)
-        return n if isinstance(n, int) else None
+        return 1 if any(self.multiple(e) % width for e in starts) else width
 
     def multiple(self, e: ix.Expr) -> int:
         """A number that divides ``e``; 0, which all divide, where sizes are in it that are not known."""

@@ -56,11 +56,12 @@ def dimensions(launch: Launch, env: Mapping[Atom, int], limits: Limits) -> Dimen
         width = min(limits.threads, _power(lanes))
         return Dimensions((min(limits.blocks, -(-lanes // width)), 1), (width, 1))
     if launch.cooperates:
-        width = min(WARP, limits.threads, _power(lanes))
+        width = min(WARP, limits.threads, _power(-(-lanes // launch.taken)))
         if lanes > WARP_ROW or (limits.alone and lanes > WARP):
             width = min(limits.threads, _power(-(-lanes // LANE_WORK)))
         high = 1 if limits.alone or width >= WARP * 2 else max(1, min(limits.threads // width, few))
         return Dimensions((min(limits.blocks, -(-rows // high)), 1), (width, high))
+    lanes = -(-lanes // launch.taken)
     width = min(limits.threads, _power(lanes))
     high = max(1, min(limits.threads // width, few))
     across = min(limits.blocks, -(-rows // high))

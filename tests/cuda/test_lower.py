@@ -103,11 +103,12 @@ def test_numba_cuda_that_is_not_installed(target: str) -> None:
 @pytest.mark.parametrize("lanes", [1, 3, 32, 33, 1000, 5000, 10**8])
 @pytest.mark.parametrize("cooperates", [False, True])
 @pytest.mark.parametrize("limits", [Limits(), Limits(64, 7), Limits(1024, 132), Limits(4, 2, True)])
-def test_dimensions(rows: int, lanes: int, cooperates: bool, limits: Limits) -> None:
+@pytest.mark.parametrize("taken", [1, 4])
+def test_dimensions(rows: int, lanes: int, cooperates: bool, limits: Limits, taken: int) -> None:
     n, m = dim("n"), dim("m")
     assert n.atom is not None
     assert m.atom is not None
-    launch = Launch("groups", n, m, cooperates)
+    launch = Launch("groups", n, m, cooperates, taken=taken)
     made = dimensions(launch, {n.atom: rows, m.atom: lanes}, limits)
     width, high = made.block
     assert width & (width - 1) == 0
@@ -119,6 +120,16 @@ def test_dimensions(rows: int, lanes: int, cooperates: bool, limits: Limits) -> 
         assert high == 1 or (width <= 32 and not limits.alone)
     if rows == 1:
         assert made.grid[0] * high == 1  # its kernel has no loop over rows: a second group would do the row again
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("lanes", [3, 32, 64, 65, 1024, 1025])
+def test_short_rows_have_no_more_lanes_than_work(lanes: int, together: bool) -> None:
+    """Four elements to a lane, and several rows to a warp; long rows have a warp or a block as they had."""
+    apart = {3: 1, 32: 8, 64: 16, 65: 32, 1024: 256, 1025: 256}
+    width = apart[lanes] if not together or lanes != 1024 else 32
+    made = dimensions(Launch("groups", 1000, lanes, together, taken=4), {}, Limits())
+    assert made.block == (width, 256 // width)
 
 
 def test_empty_launches_have_a_block() -> None:

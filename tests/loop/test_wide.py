@@ -16,7 +16,7 @@ from symgraph.index import BOOL, INT, Expr, const, size_value
 from symgraph.loop import ir
 from symgraph.loop.ir import Assign, Declare, Fetch, For, Let, Prefix, Put, Statement, Store
 from symgraph.loop.nest import call
-from symgraph.loop.wide import SHORT, widened
+from symgraph.loop.wide import widened
 from symgraph.types import Size, dim
 
 F32, F64 = np.dtype("float32"), np.dtype("float64")
@@ -177,11 +177,6 @@ def test_tiles_of_running_reductions_are_left_alone() -> None:
     assert not kept(*(s for s in tile if not isinstance(s, Prefix)))
 
 
-@pytest.mark.parametrize(("extent", "wide"), [(SHORT * 4 - 4, False), (SHORT * 4, True)])
-def test_short_rows(extent: int, wide: bool) -> None:
-    assert kept(lane_loop(SUM), sizes=SIZES | {"n0": extent}) is not wide
-
-
 @pytest.mark.parametrize(
     ("length", "wide"), [(1000, True), (1002, False), (1001, False), (dim("m"), True), (dim("m") * 4, True)]
 )
@@ -225,10 +220,23 @@ def test_columns_are_left_alone() -> None:
 
 def test_rows_of_known_sizes() -> None:
     found = {}
-    for m in (10, 127, 128, 1000, 1001, 100_000):
+    for m in (4, 10, 128, 1000, 1001, 100_000):
         x = sg.matrix("x", dtype="float32", shape=(1000, m))
         found[m] = sum(text.count("fetch_") for text in kernels(sg.sum(x, axis=1), x))
-    assert found == {10: 0, 127: 0, 128: 1, 1000: 1, 1001: 0, 100_000: 1}
+    assert found == {4: 1, 10: 0, 128: 1, 1000: 1, 1001: 0, 100_000: 1}
+
+
+def test_how_many_elements_a_lane_takes() -> None:
+    """As many as the loop that takes least: groups of short rows have no more lanes than there is work for."""
+    wide, other = lane_loop(SUM), lane_loop([added(load(call("multiply", K, size_value(2))))])
+    assert [widened(body, SIZES)[1] for body in ([wide], [wide, other], [])] == [4, 1, 1]
+    x = sg.matrix("x", dtype="float32", shape=("n", "m"))
+    taken = {}
+    for what, out in {"softmax": sg.softmax(x, axis=1), "running": sg.cumsum(x, axis=1)}.items():
+        step = sg.lower([x], out, "cuda").program.steps[-1 if what == "running" else 0]
+        assert step.launch is not None
+        taken[what] = step.launch.taken
+    assert taken == {"softmax": 4, "running": 1}
 
 
 def test_a_running_reduction_reads_the_totals_of_its_parts() -> None:
