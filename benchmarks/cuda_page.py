@@ -58,6 +58,14 @@ none. Warp shuffles count as no barrier, nor does a barrier in a branch or in a 
 does it for every kernel of the registry and of the rows of the benchmarks (of chains up to 1,000 long), and none is
 left undecided; kernels made wrong on purpose are each found out (`tests/loop/test_check.py`).
 
+Products and sorts are not printed from loops: their kernels are text (`symgraph_kernels.cuda`). `symgraph.loop.text`
+reads what runs, line by line, as loops in which the lanes of a group go side by side and meet at barriers, and these
+are proved in the same way: matrices of all sizes, strides and batches that the suite's programs bring, and rows of all
+lengths. What lanes touch in shared memory between two barriers is compared lane by lane, which is exact, since it does
+not depend on sizes. Ends of a bisection, and what a loop counts, are bounded by what each turn keeps; that no two
+elements of a short row are sorted to one place, by their being ranks in an order. Inequalities among sizes are sums of
+known ones, found by linear programs and then summed up in fractions (`tests/loop/test_text.py`).
+
 What is checked by running, and so for the sizes that are run: `symgraph.testing.races` runs a kernel's text lane by
 lane in plain Python, from barrier to barrier, and reports accesses outside of buffers, two lanes that touch one element
 of which one stores, with no barrier between them, lanes that wait where others do not, loads of memory that nothing

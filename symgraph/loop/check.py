@@ -17,15 +17,13 @@ is one group, as :mod:`symgraph.runtime.launch` makes sure.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from symgraph.graph import Variable
 from symgraph.index import Expr
 from symgraph.loop import ir
-from symgraph.loop.digits import injective
 from symgraph.loop.ir import (
     Alloc,
     Assign,
@@ -43,9 +41,13 @@ from symgraph.loop.ir import (
     Put,
     Statement,
     Store,
+    While,
 )
+from symgraph.loop.lanes import exchanged, spread
+from symgraph.loop.meet import SHARED, Meetings, Site
 from symgraph.loop.prove import (
     Integers,
+    Proof,
     Scope,
     atom_of,
     factors,
@@ -54,12 +56,12 @@ from symgraph.loop.prove import (
     narrowed,
     quotient,
 )
-from symgraph.loop.region import bound
+from symgraph.loop.ranks import Count, count
+from symgraph.loop.region import bound, symbol
+from symgraph.loop.sums import Sums
 from symgraph.ops.reduce import positions_below
 from symgraph.types import Atom, Dim, Size, atoms
 
-SHARED = frozenset(("parallel", "vector", "grid", "group", "lane"))
-"""Kinds of loops whose iterations run at the same time."""
 _REDUCERS = frozenset(
     (
         "add", "add_reassoc", "multiply", "mul_reassoc", "maximum", "minimum", "logical_or", "logical_and",
@@ -82,21 +84,6 @@ class Finding:
     what: str
 
 
-@dataclass(frozen=True)
-class _Site:
-    """One store or load."""
-
-    buffer: str
-    at: Size | None
-    scope: Scope
-    path: tuple[int, ...]
-    writes: bool
-    width: int
-    text: str
-    atomic: bool = False
-    alike: bool = False  # whoever stores, stores the same
-
-
 def check(
     kernel: LoopKernel,
     bindings: Sequence[Any],
@@ -104,6 +91,8 @@ def check(
     extent: Size | None = None,
     equations: Sequence[tuple[Size, Size]] = (),
     shares: Mapping[str, str] | None = None,
+    facts: Sequence[Size] = (),
+    text: bool = False,
 ) -> list[Finding]:
     """What could not be proved of ``kernel``, whose parameters are bound to ``bindings``.
 
@@ -114,13 +103,15 @@ def check(
         extent: that of the parallel loop, which a CPU's threads divide between them.
         equations: sizes that are equal, as the program's checks make sure.
         shares: buffers that lie in the memory of another one, and that one.
+        facts: what is at least 0 wherever the kernel is launched.
+        text: the loops are those of a text (:mod:`symgraph.loop.text`), of which proofs are harder to find.
     """
     known: dict[Atom, Size] = {}
     for a, b in equations:
         one_atom = a.atom if isinstance(a, Dim) and a.atom is not None else b.atom if isinstance(b, Dim) else None
         if one_atom is not None and not one_atom.fn and one_atom not in known:
             known[one_atom] = b if isinstance(a, Dim) and a.atom is one_atom else a
-    return _Checker(kernel, bindings, one, extent, known, shares or {}).run()
+    return _Checker(kernel, bindings, one, extent, known, shares or {}, text).run(Scope(facts=tuple(facts)))
 
 
 class _Checker:
@@ -132,29 +123,40 @@ class _Checker:
         extent: Size | None,
         known: Mapping[Atom, Size],
         shares: Mapping[str, str],
+        text: bool,
     ) -> None:
         self.kernel, self.one, self.extent, self.shares = kernel, one, extent, shares
         self.found: dict[Finding, None] = {}
         self.sizes: dict[str, Size] = {}
         self.positions: dict[str, Size] = {}  # what the elements of some buffers are less than
-        self.integers = Integers()
-        self.sites: list[_Site] = []
-        self.gpu = any(isinstance(s, For) and s.kind in ("grid", "group", "lane") for s in ir.walk(kernel.body))
+        self.integers = Integers(Sums if text else Proof)
+        self.sites: list[Site] = []
+        kinds = {s.kind for s in ir.walk(kernel.body) if isinstance(s, For)}
+        self.gpu = not kinds.isdisjoint(("grid", "group", "lane", "lanes"))
         self.varies: set[str] = set()  # names that differ between the lanes of a group
+        self.apart: set[str] = set()  # the same, in a text: whatever is assigned to them
+        self.lanes: list[tuple[Atom, int, int]] = []  # of a text: digits of a lane's number, by divisor and modulus
+        self.scratch: set[str] = set()  # shared memory
+        self.counts: dict[Atom, Count] = {}
         self.declared: dict[str, int] = {}
         self.barriers: list[tuple[int, ...]] = []  # their paths
         for p, b in zip(kernel.params, bindings, strict=True):
             if p.kind == "buffer":
-                self.sizes[p.name] = bound(b.type.size, known) if isinstance(b, Variable) else 1
+                size = bound(b.type.size, known) if isinstance(b, Variable) else 1
+                self.sizes[p.name] = self.integers.size(size) if text else size
                 below = positions_below(b) if isinstance(b, Variable) else None
                 if below is not None:
                     self.positions[p.name] = bound(below, known)
             elif p.kind == "size":
                 self.integers.values[p.name] = bound(b, known) if isinstance(b, int | Dim) else None
 
-    def run(self) -> list[Finding]:
-        self.block(self.kernel.body, Scope(), ())
-        self.races()
+    def run(self, scope: Scope) -> list[Finding]:
+        self.block(self.kernel.body, scope, ())
+        meetings = Meetings(
+            self.kernel, self.integers, self.sites, self.barriers, self.lanes, self.scratch, self.counts
+        )
+        for what in meetings.races(self.gpu, self.one):
+            self.report("race", what)
         return list(self.found)
 
     def report(self, kind: str, what: str) -> None:
@@ -162,8 +164,9 @@ class _Checker:
 
     # -- walking ------------------------------------------------------------------------------------------------------
 
-    def block(self, body: Sequence[Statement], scope: Scope, path: tuple[int, ...]) -> None:
-        for k, s in enumerate(body):
+    def block(self, body: Sequence[Statement], scope: Scope, path: tuple[int, ...], first: int = 0) -> Scope:
+        """Statements from the one numbered ``first`` on; what holds after them."""
+        for k, s in enumerate(body[first:], first):
             here = (*path, k)
             for e in _values(s):
                 self.loads(e, scope, here)
@@ -173,8 +176,17 @@ class _Checker:
                     value = self.integers.values[s.name]
                     assert value is not None
                     scope = narrowed(scope, facts=[value, self.positions[s.value.attr] - 1 - value])
+                elif isinstance(s, Let) and s.value.fn == "load" and s.value.attr in self.scratch:
+                    scope = narrowed(scope, facts=self.stored(s, scope, here))
+                elif isinstance(s, Let) and s.value.fn == "where" and self.lanes:
+                    # Seen once, and not by cases again in each proof that needs it.
+                    value = self.integers.values[s.name]
+                    if value is not None and self.integers.proves(value, scope):
+                        scope = narrowed(scope, facts=[value])
             elif isinstance(s, For):
-                self.loop(s, scope, here)
+                scope = self.loop(s, scope, here)
+            elif isinstance(s, While):
+                scope = self.until(s, scope, here)
             elif isinstance(s, If):
                 self.branch(s, scope, here)
             elif isinstance(s, Check):
@@ -183,7 +195,7 @@ class _Checker:
                 alike = isinstance(s, Store) and any(ir.expression(c) == ir.expression(s.value) for c in scope.same)
                 if isinstance(s, Store) and not self.inside(scope) and self.differs(s.value) and s.buffer != "error":
                     self.report("race", f"{s.buffer}[{ir.expression(s.at)}]: its value differs between lanes")
-                self.access(s.buffer, s.at, scope, here, True, 1, isinstance(s, Atomic), alike)
+                self.access(s.buffer, s.at, scope, here, True, 1, isinstance(s, Atomic), alike, s.value)
             elif isinstance(s, Put):
                 self.access(s.buffer, s.at, scope, here, True, len(s.values))
             elif isinstance(s, Fetch):
@@ -192,12 +204,14 @@ class _Checker:
                     self.integers.values[n] = fresh()
             elif isinstance(s, Alloc):
                 self.sizes[s.name] = s.size
+                self.scratch |= {s.name} if s.space == "shared" else set()
             elif isinstance(s, Barrier | Combine | Prefix):
                 self.meets(s, scope, here)
+        return scope
 
     def inside(self, scope: Scope) -> bool:
         """Whether lanes have work of their own here."""
-        return not self.gpu or self.one or any(kind in ("lane", "grid") for kind, _ in scope.loops)
+        return not self.gpu or self.one or any(kind in ("lane", "grid", "lanes") for kind, _ in scope.loops)
 
     def name(self, s: Let | Declare | Assign, scope: Scope, path: tuple[int, ...]) -> None:
         if isinstance(s, Declare):
@@ -205,6 +219,9 @@ class _Checker:
         if isinstance(s, Let):
             self.integers.values[s.name] = self.integers.value(s.value)
             self.integers.exprs[s.name] = s.value
+        elif isinstance(s, Declare):
+            value = self.integers.value(s.value)
+            self.integers.values[s.name] = fresh() if value is None else value
         else:
             self.integers.values[s.name] = fresh()
         if isinstance(s, Assign):
@@ -230,7 +247,7 @@ class _Checker:
         stack = [e]
         while stack:
             e = stack.pop()
-            if e.fn == "lane" or (e.fn == "name" and str(e.attr) in self.varies):
+            if e.fn == "lane" or (e.fn == "name" and (str(e.attr) in self.varies or str(e.attr) in self.apart)):
                 return True
             stack.extend(e.args)
         return False
@@ -250,15 +267,18 @@ class _Checker:
     def branch(self, s: If, scope: Scope, path: tuple[int, ...]) -> None:
         first = ir.expression(s.condition) == "equal(lane(), 0)"
         varies = self.differs(s.condition) and not self.inside(scope)
+        parts = self.lanes and self.differs(s.condition)  # of a text: not all lanes go there
+        negated = Expr("logical_not", (s.condition,), s.condition.dtype, None, frozenset())
         for number, (body, truth) in enumerate(((s.then, True), (s.otherwise, False))):
-            inner = narrowed(scope, facts=self.integers.holds(s.condition, truth), same=(s.condition,) if truth else ())
-            if varies:
+            same = s.condition if truth else negated
+            inner = narrowed(scope, facts=self.integers.holds(s.condition, truth), same=(same,))
+            if varies or parts:
                 inner = narrowed(inner, alone=True)
             if varies and not (first and truth) and any(isinstance(t, Store | For) for t in ir.walk(list(body))):
                 self.report("race", f"a branch on {ir.expression(s.condition)}, which differs between lanes, stores")
             self.block(body, inner, (*path, number))
 
-    def loop(self, s: For, scope: Scope, path: tuple[int, ...]) -> None:
+    def loop(self, s: For, scope: Scope, path: tuple[int, ...]) -> Scope:
         alike = s.kind in ("grid", "lane") or not (self.differs(s.start) or self.differs(s.stop))
         if not alike and any(isinstance(t, Barrier | Combine | Prefix) for t in ir.walk(s.body)):
             self.report("barrier", f"in a loop over {s.index}, whose bounds differ between lanes")
@@ -269,7 +289,7 @@ class _Checker:
         if self.extent is not None and s.start.fn == "name" and s.start.attr == "lo":
             start, stops = 0, [self.extent]
         if start is not None and any(self.integers.proves(start - stop, scope) for stop in stops):
-            return  # it has no iterations
+            return scope  # it has no iterations
         stores = self.gpu and s.kind in ("lane", "grid") and any(isinstance(t, Store | Put) for t in ir.walk(s.body))
         if stores and not self.advances(start, stops, scope):
             self.report("race", f"{s.index}: which lane an iteration falls to depends on the turn of a loop around")
@@ -277,8 +297,10 @@ class _Checker:
         positive: set[Atom] = set()
         if start is not None and self.integers.proves(start, scope):
             positive = {a for stop in stops for a in self.integers.positive(stop, scope)}
-        if s.kind in ("lane", "grid", "vector", "parallel", "group"):
-            self.varies |= {s.index} if s.kind in ("lane", "grid") and self.gpu else set()
+        if s.kind in ("lane", "grid", "lanes") and self.gpu:
+            self.varies.add(s.index)
+        if s.kind == "lanes":
+            self.together(s, atom)
         inner = Scope(
             {**scope.lower, atom: lower},
             {**scope.upper, atom: tuple(stop - 1 for stop in stops)},
@@ -289,7 +311,108 @@ class _Checker:
             scope.alone and s.kind != "lane",
             scope.same,
         )
-        self.digits(s, at, start, stops, inner, path)
+        entry = self.entering(s.body)
+        heads, facts = self.invariants(
+            entry, s, lambda here: self.digits(s, at, start, stops, here, path), inner, at, start
+        )
+        self.digits(s, at, start, stops, narrowed(inner, facts(heads, at)), path)
+        self.integers.values.update(heads)
+        if start is not None and len(stops) == 1 and s.kind == "serial":
+            for t in s.body:
+                before = entry.get(t.name) if isinstance(t, Assign) else None
+                if isinstance(t, Assign) and before is not None and (c := count(t.name, t.value, self.integers)):
+                    self.counts[atom_of(heads[t.name])] = Count(atom, start, stops[0], c, before)
+        last = next((b for b in stops if start is not None and entry and self.integers.proves(b - start, scope)), None)
+        return narrowed(scope, facts(heads, last))
+
+    def until(self, s: While, scope: Scope, path: tuple[int, ...]) -> Scope:
+        if self.differs(s.condition) and any(isinstance(t, Barrier | Combine | Prefix) for t in ir.walk(s.body)):
+            self.report("barrier", f"in a loop while {ir.expression(s.condition)}, which differs between lanes")
+
+        def turn(here: Scope) -> Scope:
+            self.loads(s.condition, here, path)
+            return self.block(s.body, narrowed(here, facts=self.integers.holds(s.condition)), path)
+
+        heads, facts = self.invariants(self.entering(s.body), s, turn, scope)
+        turn(narrowed(scope, facts(heads, None)))
+        self.integers.values.update(heads)
+        return narrowed(scope, [*facts(heads, None), *self.integers.holds(s.condition, False)])
+
+    def together(self, s: For, atom: Atom) -> None:
+        """The loop over the lanes that run a text: their number, and the names that differ between them."""
+        count = self.integers.value(s.stop)
+        assert isinstance(count, int)
+        self.lanes = [(atom, 1, count)]
+        self.apart = spread(s)
+
+    # -- what loops keep ----------------------------------------------------------------------------------------------
+
+    def entering(self, body: Sequence[Statement]) -> dict[str, Size | None]:
+        """The integers that a loop changes, and what they are before it."""
+        changed = {s.name for s in ir.walk(list(body)) if isinstance(s, Assign) and s.value.dtype.kind in "iu"}
+        return {n: self.integers.values.get(n) for n in sorted(changed) if n in self.declared}
+
+    def invariants(
+        self,
+        entry: Mapping[str, Size | None],
+        s: For | While,
+        walk: Callable[[Scope], Scope],
+        scope: Scope,
+        at: Size | None = None,
+        start: Size | None = None,
+    ) -> tuple[dict[str, Size], Callable[[Mapping[str, Size], Size | None], list[Size]]]:
+        """The values of integers that a loop changes when a turn begins, and what is at least 0 then, given these.
+
+        Of what may be said of them, that is kept which each turn keeps (Flanagan and Leino, "Houdini, an annotation
+        assistant", 2001): that they do not fall below what they were before, nor rise above, nor pass each other, nor
+        rise by more than one in a turn.
+        """
+        heads = {n: fresh() for n in entry}
+        self.integers.values.update(heads)
+        last = {t.name: t.value for t in s.body if isinstance(t, Assign)}
+        firsts = {n: v for n, v in entry.items() if v is not None and n in last}
+        said = _sayings(firsts, start, lambda p: self.integers.proves(p, scope))
+        if isinstance(s, For) and s.kind != "serial":
+            said = []
+
+        def facts(now: Mapping[str, Size], turn: Size | None) -> list[Size]:
+            return [f for one in said if (f := one(now, turn)) is not None]
+
+        while said:
+            found, sites, barriers = dict(self.found), len(self.sites), len(self.barriers)
+            after = walk(narrowed(scope, facts(heads, at)))
+            self.found = found
+            del self.sites[sites:], self.barriers[barriers:]
+            self.integers.values.update(heads)
+            now = {n: v for n in firsts if (v := self.integers.value(last[n])) is not None}
+            turn = None if at is None else at + 1
+            kept = [
+                one
+                for one in said
+                if len(now) == len(firsts) and (f := one(now, turn)) is not None and self.integers.proves(f, after)
+            ]
+            if len(kept) == len(said):
+                break
+            said[:] = kept
+        return heads, facts
+
+    def stored(self, s: Let, scope: Scope, path: tuple[int, ...]) -> list[Size]:
+        """What holds of a word of shared memory that a lane has stored, alone to do so and before all lanes met."""
+        place, value = self.integers.value(s.value.args[0]), self.integers.values[s.name]
+        buffer = str(s.value.attr)
+        stores = [t for t in ir.walk(self.kernel.body) if isinstance(t, Store | Put | Atomic) and t.buffer == buffer]
+        sites = [x for x in self.sites if x.buffer == buffer and x.writes]
+        if len(stores) != 1 or len(sites) != 1 or len(self.lanes) != 1 or not isinstance(place, int) or value is None:
+            return []
+        (site,), ((lane, _, count),) = sites, self.lanes
+        met = any(
+            site.path[: len(b) - 1] == b[:-1] == path[: len(b) - 1] and site.path[len(b) - 1] < b[-1] < path[len(b) - 1]
+            for b in self.barriers
+        )
+        if not met or site.value is None or site.at != symbol(lane) or not 0 <= place < count:
+            return []
+        alike = [v for n, v in self.integers.values.items() if n not in self.varies | self.apart]
+        return exchanged(self.integers, lane, place, (site.value, site.scope), (value, scope), alike)
 
     def advances(self, start: Size | None, stops: Sequence[Size], scope: Scope) -> bool:
         """Whether each iteration of a loop is one lane's in all turns of the serial loops around: none comes twice.
@@ -310,44 +433,26 @@ class _Checker:
             for stop in stops
         )
 
-    def digits(self, s: For, at: Size, start: Size | None, stops: list[Size], scope: Scope, path: Any) -> None:
+    def digits(self, s: For, at: Size, start: Size | None, stops: list[Size], scope: Scope, path: Any) -> Scope:
         """The body of a loop. The index of several loops made one is written in their indices."""
-        found: list[tuple[str, Size]] = []  # names and moduli, innermost first
-        inner: Size = 1
-        whole: str | None = None
-        count = 0
-        for t in reversed(_leading(s.body)):
-            high = t.value.args[0] if t.value.fn == "remainder" else t.value
-            divided = high.fn == "floor_divide"
-            base = high.args[0] if divided else high
-            divisor = self.integers.value(high.args[1]) if divided else 1
-            if base.fn != "name" or base.attr != s.index or divisor != inner:
-                break
-            count += 1
-            if t.value.fn == "remainder":
-                modulus = self.integers.value(t.value.args[1])
-                if modulus is None:
-                    break
-                found.append((t.name, modulus))
-                inner = inner * modulus
-                continue
-            whole = t.name
-            break
-        rest = None
-        if whole is not None and found and start == 0 and len(stops) == 1:
-            rest = quotient(stops[0], inner)
-        if rest is None or whole is None:
-            self.block(s.body, scope, path)
-            return
+        leading = _leading(s.body)
+        stop = stops[0] if start == 0 and len(stops) == 1 else None
+        ways = (self.digits_of(leading[:end], s.index, stop) for end in range(len(leading), 1, -1))
+        found = next((way for way in ways if way), None)
+        if found is None:
+            return self.block(s.body, scope, path)
         lower, upper, order = dict(scope.lower), dict(scope.upper), list(scope.order[:-1])
         total: Size = 0
         step: Size = 1
         atoms_of: list[Atom] = []
+        of_lanes: list[tuple[Atom, int, int]] = []
         positive = set(scope.positive)
-        for name, extent in (*found, (whole, rest)):
+        for name, extent in found:
             one = fresh()
             self.integers.values[name] = one
-            self.varies |= {name} if s.kind in ("lane", "grid") and self.gpu else set()
+            self.varies |= {name} if s.kind in ("lane", "grid", "lanes") and self.gpu else set()
+            if isinstance(step, int) and isinstance(extent, int):
+                of_lanes.append((atom_of(one), step, extent))
             total = total + one * step
             step = step * extent
             lower[atom_of(one)], upper[atom_of(one)] = (0,), (extent - 1,)
@@ -355,9 +460,32 @@ class _Checker:
             atoms_of.append(atom_of(one))
             positive |= set(factors(extent))
         self.integers.values[s.index] = total
+        if s.kind == "lanes":
+            self.lanes = of_lanes
         loops = (*scope.loops[:-1], (s.kind, tuple(atoms_of)))
         made = Scope(lower, upper, tuple(order), scope.facts, loops, frozenset(positive), scope.alone, scope.same)
-        self.block(s.body[count:], made, path)
+        return self.block(s.body, made, path, len(found))
+
+    def digits_of(self, leading: Sequence[Let], index: str, stop: Size | None) -> list[tuple[str, Size]]:
+        """Names and extents, innermost first, if definitions are all digits of an index below ``stop``, in order."""
+        found: list[tuple[str, Size]] = []
+        inner: Size = 1
+        for k, t in reversed(list(enumerate(leading))):
+            high = t.value.args[0] if t.value.fn == "remainder" else t.value
+            divided = high.fn == "floor_divide"
+            base = high.args[0] if divided else high
+            divisor = self.integers.value(high.args[1]) if divided else 1
+            if base.fn != "name" or base.attr != index or divisor != inner:
+                return []
+            if k == 0:
+                rest = quotient(stop, inner) if stop is not None and t.value.fn == "floor_divide" else None
+                return [] if rest is None else [*found, (t.name, rest)]
+            modulus = self.integers.value(t.value.args[1]) if t.value.fn == "remainder" else None
+            if modulus is None:
+                return []
+            found.append((t.name, modulus))
+            inner = inner * modulus
+        return []
 
     def loads(self, e: Expr, scope: Scope, path: tuple[int, ...]) -> None:
         stack: list[tuple[Expr, Scope]] = [(e, scope)]
@@ -384,6 +512,7 @@ class _Checker:
         width: int,
         atomic: bool = False,
         alike: bool = False,
+        stored: Expr | None = None,
     ) -> None:
         text = f"{buffer}[{ir.expression(at)}]"
         place = self.integers.value(at)
@@ -397,114 +526,36 @@ class _Checker:
                 self.report("bounds", f"{text} beyond {size}")
         if buffer != "error":
             memory = self.shares.get(buffer, buffer)
-            self.sites.append(_Site(memory, place, scope, path, writes, width, text, atomic, alike))
+            value = self.integers.value(stored) if stored is not None else None
+            self.sites.append(Site(memory, place, scope, path, writes, width, text, atomic, alike, value))
 
-    # -- races --------------------------------------------------------------------------------------------------------
 
-    def races(self) -> None:
-        stored = {s.buffer for s in self.sites if s.writes}
-        for site in self.sites:
-            if site.writes and not site.alike:
-                self.distinct(site)
-        for buffer in stored:
-            of = [s for s in self.sites if s.buffer == buffer]
-            for k, a in enumerate(of):
-                for b in of[k + 1 :]:
-                    if (a.writes or b.writes) and not (a.atomic and b.atomic) and not (a.alike and b.alike):
-                        self.apart(a, b)
+_Saying = Callable[[Mapping[str, Size], Size | None], Size | None]
+"""What may be at least 0, by the values of names and the number of the turn."""
 
-    def distinct(self, site: _Site) -> None:
-        """No two iterations store to one element, nor all lanes of a group what is stored or added once."""
-        scope = site.scope
-        if self.gpu and not self.one:
-            kinds = [kind for kind, _ in scope.loops]
-            if "grid" not in kinds and "lane" not in kinds and not scope.alone:
-                self.report("race", f"{site.text}: all lanes store it")
-        if site.atomic:
-            return
-        shared = [a for kind, group in scope.loops if kind in SHARED for a in group]
-        if shared and (site.at is None or not injective(self.integers, site.at, shared, site.width, scope)):
-            self.report("race", f"{site.text}: two iterations may store it")
 
-    def apart(self, a: _Site, b: _Site) -> None:
-        """Two accesses to one buffer, of which one stores: of one thread, in phases with a barrier, or disjoint."""
-        if a.at is None or b.at is None:
-            self.report("race", f"{a.text} and {b.text}")
-            return
-        alike = self.inside(a.scope) or (a.scope.alone and b.scope.alone)
-        if alike and a.atomic == b.atomic and a.at == b.at and a.scope.loops == b.scope.loops and a.width == b.width:
-            return  # the same thread
-        if self.one or not any(kind in SHARED for kind, _ in (*a.scope.loops, *b.scope.loops)):
-            return
-        if not self.gpu and (self.follows(a, b) or self.follows(b, a)):
-            return
-        common = 0
-        for x, y in zip(a.scope.loops, b.scope.loops, strict=False):
-            if x != y:
-                break
-            common += 1
-        own = [i for kind, group in a.scope.loops[:common] if kind in SHARED for i in group]
-        rows = self.rows(a, own) is not None and self.rows(a, own) == self.rows(b, own)
-        if not self.gpu and rows:
-            return  # one after the other
-        apart = self.parted(a, b) and not any(kind == "serial" for kind, _ in a.scope.loops[:common])
-        serial = all(kind == "serial" for kind, _ in (*a.scope.loops[common:], *b.scope.loops[common:]))
-        if rows and (apart or (serial and a.scope.alone and b.scope.alone)):
-            return
-        if rows and serial and common and any(kind in ("grid", "lane") for kind, _ in a.scope.loops[:common]):
-            return
-        if self.separate(a, b, common) and rows:
-            return
-        self.report("race", f"{a.text} and {b.text}")
+def _sayings(firsts: Mapping[str, Size], start: Size | None, proves: Callable[[Size], bool]) -> list[_Saying]:
+    """What is true of names before a loop, where they have the values ``firsts``, and may be true in it."""
 
-    def parted(self, a: _Site, b: _Site) -> bool:
-        """Whether each way from one to the other goes by a barrier: one that is in no branch or loop of its own."""
-        for *block, k in self.barriers:
-            depth = len(block)
-            if list(a.path[:depth]) == block == list(b.path[:depth]):
-                first, last = sorted((a.path[depth], b.path[depth]))
-                if first < k < last:
-                    return True
-        return False
+    def above(n: str, v: Size) -> _Saying:
+        return lambda now, _: now[n] - v
 
-    def follows(self, a: _Site, b: _Site) -> bool:
-        """Whether ``b`` touches what ``a`` does in the turn before of a serial loop around both, and nothing else."""
-        if a.at is None or b.at is None or a.scope.loops != b.scope.loops or a.width != b.width:
-            return False
-        shared = [i for kind, group in a.scope.loops if kind in SHARED for i in group]
-        for i in (i for kind, group in a.scope.loops if kind == "serial" for i in group):
-            split = linear(a.at, i)
-            if split is not None and split[0] != 0 and a.at - b.at == split[0]:
-                # One turn more, so that the turn before is one of them: if no two meet, the two are of one thread.
-                lower = {**a.scope.lower, i: tuple(low - 1 for low in a.scope.lower[i])}
-                return injective(self.integers, a.at, [*shared, i], a.width, dataclasses.replace(a.scope, lower=lower))
-        return False
+    def below(n: str, v: Size) -> _Saying:
+        return lambda now, _: v - now[n]
 
-    def rows(self, site: _Site, own: Sequence[Atom]) -> Size | None:
-        """Where what an iteration of the common loops touches begins, if no other one touches any of it."""
-        assert site.at is not None
-        rest = site.at
-        for i in own:
-            split = linear(rest, i)
-            if split is None:
-                return None
-            rest = split[1]
-        first = site.at - rest
-        return first if not own or injective(self.integers, first, own, site.width, site.scope, rest) else None
+    def counted(n: str, v: Size, first: Size) -> _Saying:
+        return lambda now, turn: None if turn is None else turn - first - (now[n] - v)
 
-    def separate(self, a: _Site, b: _Site, common: int) -> bool:
-        """Whether one of the two lies wholly before the other, in the same iteration of the common loops."""
-        assert a.at is not None
-        assert b.at is not None
-        scope = Scope(
-            {**a.scope.lower, **b.scope.lower},
-            {**a.scope.upper, **b.scope.upper},
-            tuple(dict.fromkeys((*a.scope.order, *b.scope.order))),
-            (*a.scope.facts, *b.scope.facts),
-            (),
-            a.scope.positive | b.scope.positive,
-        )
-        return self.integers.proves(b.at - a.at - a.width, scope) or self.integers.proves(a.at - b.at - b.width, scope)
+    def ordered(n: str, other: str) -> _Saying:
+        return lambda now, _: now[other] - now[n]
+
+    out: list[_Saying] = []
+    for n, v in firsts.items():
+        out += [above(n, v), below(n, v)]
+        if start is not None:
+            out.append(counted(n, v, start))
+        out += [ordered(n, other) for other, w in firsts.items() if other != n and proves(w - v)]
+    return out
 
 
 def _leading(body: Sequence[Statement]) -> list[Let]:

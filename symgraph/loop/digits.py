@@ -29,7 +29,15 @@ def injective(integers: Integers, at: Size, shared: Sequence[Atom], width: int, 
             used.append((a, split[0]))
     if any(a not in {u for u, _ in used} and not integers.proves(0 - span_of(scope, a), scope) for a in shared):
         return False
+    used.sort(key=lambda digit: _degree(digit[1]))
     return _digit(integers, used, (), width, scope, rest)
+
+
+def _degree(step: Size) -> tuple[int, int]:
+    """By which steps are tried in turn: those of few sizes first, and of these small ones."""
+    if isinstance(step, int):
+        return 0, abs(step)
+    return max(len(m) for m, _ in step.terms), max(abs(c) for _, c in step.terms)
 
 
 def _digit(

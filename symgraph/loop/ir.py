@@ -2,12 +2,14 @@
 
     kernel    := name, params, body
     statement := For(index, start, stop, kind, body)     kind: parallel | vector | serial; on a GPU grid | group | lane;
+                                                           lanes: of a text;
                                                            running: serial, before loops are dealt out to threads
                | Let(name, value)                        a new name, never assigned again
                | Declare(name, value)                    a new name that Assign may change
                | Assign(name, value)
                | Store(buffer, at, value)                one flat offset
                | If(condition, then, otherwise)
+               | While(condition, body)                  turns as long as the condition holds
                | Check(condition, code)                  leave the kernel with an error code where the condition fails
                | Alloc(name, space, dtype, size)         scratch memory: shared by a block, or a thread's own
                | Combine(name, fn, scratch)              name = fn over its values in the lanes of the group
@@ -22,7 +24,8 @@ A CPU runs a ``parallel`` loop in pieces, a ``vector`` loop in vector registers.
 ``fn(acc, term)`` to one name, and stores that. On a GPU, threads are the lanes of groups
 (:mod:`symgraph.loop.schedule`): the iterations of a ``grid`` loop are dealt out to all threads, those of a ``group``
 loop to the groups, those of a ``lane`` loop to the lanes of a group. Combine, Prefix and Barrier are reached by all
-lanes of a group or by none.
+lanes of a group or by none. A kernel that is text has one ``lanes`` loop, of an iteration for each lane, which meet at
+barriers in it (:mod:`symgraph.loop.text`).
 
 Parameters are 64-bit words: buffers, sizes and scalar constants. A kernel is thus specialised on structure and dtypes
 only, and equal structures are one kernel.
@@ -50,7 +53,7 @@ class For:
     index: str
     start: Expr
     stop: Expr
-    kind: Literal["parallel", "vector", "serial", "running", "grid", "group", "lane"]
+    kind: Literal["parallel", "vector", "serial", "running", "grid", "group", "lane", "lanes"]
     body: list[Statement]
     total: Expr | None = None
 
@@ -100,6 +103,14 @@ class If:
     condition: Expr
     then: list[Statement]
     otherwise: list[Statement]
+
+
+@dataclass(eq=False)
+class While:
+    """A loop that goes on as long as ``condition`` holds. What it changes is assigned at the end of its body."""
+
+    condition: Expr
+    body: list[Statement]
 
 
 @dataclass(eq=False)
@@ -179,7 +190,8 @@ class Put:
 
 
 Statement: TypeAlias = (
-    "For | Let | Declare | Assign | Store | If | Check | Alloc | Combine | Prefix | Barrier | Atomic | Fetch | Put"
+    "For | Let | Declare | Assign | Store | If | While | Check | Alloc | Combine | Prefix | Barrier | Atomic | "
+    "Fetch | Put"
 )
 
 
@@ -209,7 +221,7 @@ def walk(body: list[Statement]) -> Iterator[Statement]:
     """All statements, outer before inner."""
     for s in body:
         yield s
-        if isinstance(s, For):
+        if isinstance(s, For | While):
             yield from walk(s.body)
         elif isinstance(s, If):
             yield from walk(s.then)
@@ -232,6 +244,9 @@ def show(kernel: LoopKernel) -> str:
                 if s.otherwise:
                     lines.append(f"{pad}else:")
                     block(s.otherwise, depth + 1)
+            elif isinstance(s, While):
+                lines.append(f"{pad}while {expression(s.condition)}:")
+                block(s.body, depth + 1)
             elif isinstance(s, Check):
                 lines.append(f"{pad}check {expression(s.condition)} else {s.code}")
             elif isinstance(s, Store):

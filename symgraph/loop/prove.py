@@ -42,22 +42,27 @@ class Integers:
 
     Attributes:
         values: by name; ``None`` for what is not known.
-        exprs: what names stand for; and conditions of choices, by the identity of their atom.
+        exprs: what names stand for.
+        cases: of a choice, what is at least 0 where it is the first, and where it is the second.
+        conditions: of a choice, what decides it: the same for all that are decided together.
         defined: by atom, the quotient, minimum, maximum or choice that it is, and of what.
         lower, upper: bounds of atoms, wherever the kernel is.
         constant: atoms that are the same in all threads.
         facts: polynomials that are at least 0 where their divisor, beside them, is at least 1.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, proof: type[Proof] | None = None) -> None:
         self.values: dict[str, Size | None] = {}
         self.exprs: dict[str, Expr] = {}
+        self.cases: dict[Atom, tuple[Sequence[Size], Sequence[Size]]] = {}
+        self.conditions: dict[Atom, tuple[Any, ...]] = {}
         self.defined: dict[Atom, tuple[str, tuple[Size, ...]]] = {}
         self.lower: dict[Atom, tuple[Size, ...]] = {}
         self.upper: dict[Atom, tuple[Size, ...]] = {}
         self.facts: list[tuple[Size, Size]] = []
         self.constant: set[Atom] = set()
         self.made: dict[Any, Size] = {}
+        self.proof = proof or Proof
 
     # -- values -------------------------------------------------------------------------------------------------------
 
@@ -82,6 +87,24 @@ class Integers:
             return self.opaque(e)
         return self.arithmetic(e.fn, [a for a in args if a is not None], e)
 
+    def size(self, p: Size) -> Size:
+        """A size of a tensor, with what its quotients and minima are of."""
+        if isinstance(p, int):
+            return p
+        total: Size = 0
+        for monomial, c in p.terms:
+            term: Size = c
+            for a in monomial:
+                args = [self.size(b) for b in a.args]
+                if a.fn == "floordiv":
+                    term = term * self.quotient(*args)
+                elif a.fn in ("min", "max"):
+                    term = term * self.extremum("minimum" if a.fn == "min" else "maximum", *args)
+                else:
+                    term = term * _symbol(a)
+            total = total + term
+        return total
+
     def opaque(self, e: Expr, low: Size | None = None) -> Size:
         key = ir.expression(e)
         if key not in self.made:
@@ -98,22 +121,53 @@ class Integers:
         if fn == "where":
             return self.bounded(("where", ir.expression(e.args[0]), *args), e, args)
         a, b = args
+        if fn in ("left_shift", "right_shift", "bitwise_and"):
+            return self.bits(fn, a, b, e)
         if fn in ("add", "subtract", "multiply"):
             return {"add": lambda: a + b, "subtract": lambda: a - b, "multiply": lambda: a * b}[fn]()
         if fn in ("minimum", "maximum"):
-            if isinstance(a, int) and isinstance(b, int):
-                return min(a, b) if fn == "minimum" else max(a, b)
-            out = self.made.setdefault((fn, a, b), fresh())
-            at = atom_of(out)
-            (self.upper if fn == "minimum" else self.lower)[at] = (a, b)
-            other = self.lower if fn == "minimum" else self.upper
-            self.defined[at] = (fn, (a, b))
-            other.setdefault(at, ())
-            return out
+            return self.extremum(fn, a, b)
         if isinstance(a, int) and isinstance(b, int) and b:
             return a // b if fn == "floor_divide" else a % b
         q = self.quotient(a, b)
         return q if fn == "floor_divide" else a - q * b
+
+    def extremum(self, fn: str, a: Size, b: Size) -> Size:
+        """The ``minimum`` or the ``maximum`` of two."""
+        if isinstance(a, int) and isinstance(b, int):
+            return min(a, b) if fn == "minimum" else max(a, b)
+        out = self.made.setdefault((fn, a, b), fresh())
+        at = atom_of(out)
+        (self.upper if fn == "minimum" else self.lower)[at] = (a, b)
+        other = self.lower if fn == "minimum" else self.upper
+        self.defined[at] = (fn, (a, b))
+        other.setdefault(at, ())
+        return out
+
+    def bits(self, fn: str, a: Size, b: Size, e: Expr) -> Size:
+        """Shifts by sizes as multiplication and division, and the last bits as a remainder."""
+        if fn == "bitwise_and":
+            a, b = (b, a) if isinstance(a, int) else (a, b)
+            if not isinstance(b, int) or b < 0 or b & (b + 1):
+                return self.opaque(e)
+            return a - self.quotient(a, b + 1) * (b + 1)
+        power = self.power(b)
+        if power is None:
+            return self.opaque(e)
+        return a * power if fn == "left_shift" else self.quotient(a, power)
+
+    def power(self, n: Size) -> Size | None:
+        """2 to the power of a size."""
+        if isinstance(n, int):
+            return 1 << n if n >= 0 else None
+        if not all(c > 0 and all(a not in _made and at_least(_symbol(a), 0) for a in m) for m, c in n.terms):
+            return None
+        more = dict(n.terms).get((), 0)
+        rest = n - more
+        out = self.made.setdefault(("power", rest), fresh())
+        self.defined[atom_of(out)] = ("power", (rest,))
+        self.lower[atom_of(out)] = (1,)
+        return out * (1 << more)
 
     def quotient(self, a: Size, b: Size) -> Size:
         """``a // b``, where ``a = q b + r`` with ``0 <= r < b`` if ``b`` is at least 1."""
@@ -151,8 +205,19 @@ class Integers:
     def bounded(self, key: Any, e: Expr, branches: Sequence[Size]) -> Size:
         """One of two values: by cases."""
         out = self.made.setdefault(key, fresh())
-        self.defined.setdefault(atom_of(out), ("where", tuple(branches)))
-        self.exprs[str(id(atom_of(out)))] = e.args[0]
+        at = atom_of(out)
+        if at not in self.defined:
+            first, second = branches
+            self.defined[at] = ("where", (first, second))
+            self.cases[at] = (self.holds(e.args[0]), self.holds(e.args[0], False))
+            self.conditions[at] = (ir.expression(e.args[0]),)
+            yes, no = self.cases[at]
+            above = [p for p, q, case in ((first, second, no), (second, first, yes)) if _difference(p - q, case)]
+            below = [p for p, q, case in ((first, second, no), (second, first, yes)) if _difference(q - p, case)]
+            if above:
+                self.upper[at] = tuple(above)
+            if below:
+                self.lower[at] = tuple(below)
         return out
 
     # -- conditions ---------------------------------------------------------------------------------------------------
@@ -167,7 +232,7 @@ class Integers:
             return [p for a in e.args for p in self.holds(a, False)]
         if e.fn in ("logical_not", "bitwise_invert"):
             return self.holds(e.args[0], not truth)
-        if e.fn not in _COMPARISONS or e.args[0].dtype.kind not in "iu":
+        if e.fn not in COMPARISONS or e.args[0].dtype.kind not in "iu":
             return []
         a, b = (self.value(x) for x in e.args)
         if a is None or b is None:
@@ -191,7 +256,7 @@ class Integers:
         """Sizes that are at least 1 where ``p`` is: the factors of a product, less what is not negative."""
         if not isinstance(p, Dim):
             return set()
-        natural = _Proof(self, scope).natural
+        natural = Proof(self, scope).natural
         added = [monomial for monomial, c in p.terms if c > 0]
         taken = [a for monomial, c in p.terms if c < 0 for a in monomial]
         if len(added) != 1 or not all(map(natural, taken)):
@@ -213,13 +278,13 @@ class Integers:
 
     def proves(self, goal: Size, scope: Scope) -> bool:
         """Whether ``goal`` is at least 0 wherever ``scope`` is."""
-        return _Proof(self, scope).run(goal)
+        return self.proof(self, scope).run(goal)
 
 
 # -- proofs ------------------------------------------------------------------------------------------------------------
 
 
-class _Proof:
+class Proof:
     """That a polynomial is at least 0: its indices are eliminated one by one, by their bounds."""
 
     def __init__(self, integers: Integers, scope: Scope) -> None:
@@ -241,13 +306,12 @@ class _Proof:
             if what not in kinds:
                 continue
             if what == "where":
-                condition = self.integers.exprs[str(id(a))]
-                known = [self.integers.holds(condition, truth) for truth in (True, False)]
+                known = self.integers.cases[a]
             else:
                 less = parts[1] - parts[0] if what == "minimum" else parts[0] - parts[1]
-                known = [[less], [less * -1]]
+                known = [less], [less * -1]
             return all(
-                self.attempt(_replaced(goal, a, p), (*facts, *more), depth - 1)
+                self.attempt(replaced(goal, a, p), (*facts, *more), depth - 1)
                 for p, more in zip(parts, known, strict=True)
             )
         return None
@@ -383,6 +447,9 @@ class _Proof:
             return any(isinstance(b, int) and b >= 0 for b in self.scope.lower[a])
         if any(isinstance(b, int) and b >= 0 for b in self.integers.lower.get(a, ())):
             return True
+        what, parts = self.integers.defined.get(a, ("", ()))
+        if what == "quotient" and self.obvious(parts[0]) and self.obvious(parts[1] - 1):
+            return True
         return a not in _made and at_least(_symbol(a), 0)
 
 
@@ -390,9 +457,12 @@ class _Proof:
 
 _made: set[Atom] = set()
 _ARITHMETIC = frozenset(
-    ("add", "subtract", "multiply", "floor_divide", "remainder", "minimum", "maximum", "negative", "where")
-)
-_COMPARISONS = frozenset(("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"))
+    (
+        "add", "subtract", "multiply", "floor_divide", "remainder", "minimum", "maximum", "negative", "where",
+        "left_shift", "right_shift", "bitwise_and",
+    )
+)  # fmt: skip
+COMPARISONS = frozenset(("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"))
 _NEGATED = {
     "less": "greater_equal", "less_equal": "greater", "greater": "less_equal", "greater_equal": "less",
     "equal": "not_equal", "not_equal": "equal",
@@ -404,6 +474,11 @@ def fresh() -> Size:
     a = Atom(None)
     _made.add(a)
     return _symbol(a)
+
+
+def is_made(a: Atom) -> bool:
+    """Whether an atom is no size, but made by :func:`fresh`."""
+    return a in _made
 
 
 def _symbol(a: Atom) -> Size:
@@ -420,6 +495,11 @@ def atom_of(size: Size) -> Atom:
 @cache
 def _atoms(p: Size) -> frozenset[Atom]:
     return frozenset(atoms(p))
+
+
+def _difference(p: Size, facts: Iterable[Size]) -> bool:
+    """Whether ``p`` is at least 0 by one of the facts, or is a number."""
+    return any(isinstance(rest := p - f, int) and rest >= 0 for f in (0, *facts))
 
 
 def _within(m: Sequence[Atom], other: Sequence[Atom], positive: frozenset[Atom]) -> bool:
@@ -452,7 +532,7 @@ def _powers(p: Dim, a: Atom) -> dict[int, Size]:
     return {k: found.get(k, 0) for k in range(max(found) + 1)}
 
 
-def _replaced(p: Size, a: Atom, by: Size) -> Size:
+def replaced(p: Size, a: Atom, by: Size) -> Size:
     if isinstance(p, int):
         return p
     total: Size = 0

@@ -129,10 +129,10 @@ class _Sort:
         self.dtype = x.type.dtype
         self.wide: bool = kernels.wide(self.dtype.name)
         self.n: Size = x.type.shape[axis]
-        inner = product(x.type.shape[axis + 1 :])
-        self.rows = product(x.type.shape[:axis]) * inner
+        outer, inner = product(x.type.shape[:axis]), product(x.type.shape[axis + 1 :])
+        self.rows = outer * inner
         self.words: dict[str, Any] = {
-            "x": x, "n": self.n, "inner": inner, "rows": self.rows, "out": out, "turn": turn,
+            "x": x, "n": self.n, "inner": inner, "outer": outer, "out": out, "turn": turn,
         }  # fmt: skip
 
     def launches(self) -> list[SortLaunch]:

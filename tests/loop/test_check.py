@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from symgraph.errors import HostError
 from symgraph.graph import Variable
 from symgraph.index import Expr, size_value
 from symgraph.loop import ir
-from symgraph.loop.check import Finding, check
+from symgraph.loop.check import check
 from symgraph.loop.ir import (
     Assign,
     Atomic,
@@ -32,30 +33,11 @@ from symgraph.loop.ir import (
     Statement,
     Store,
 )
-from symgraph.passes.memory import Buffer
 from symgraph.runtime.lowered import Lowering
 from symgraph.runtime.program import ProgramStep
+from symgraph.testing.proofs import findings, is_text, shared, text_findings
 from symgraph.types import dim, tensor_type
 from tests.backend.table import NAMES, cases, gradients, symbolic
-
-
-def findings(step: ProgramStep, made: Lowering, kernel: LoopKernel | None = None) -> list[Finding]:
-    kernel = step.loops if kernel is None else kernel
-    assert kernel is not None
-    gpu = step.launch is not None
-    equations = [(c.got, c.wanted) for c in made.program.checks if not c.at_least]
-    extent: Any = None if gpu else step.extent
-    one = step.launch is not None and step.launch.kind == "one"
-    return check(kernel, step.bindings, one, extent, equations, shared(step, made))
-
-
-def shared(step: ProgramStep, made: Lowering) -> dict[str, str]:
-    """Which buffers of a step lie in the memory of which."""
-    assert step.loops is not None
-    first: dict[Buffer, str] = {}
-    bound = [(p.name, b) for p, b in zip(step.loops.params, step.bindings, strict=True) if isinstance(b, Variable)]
-    memory = [(name, made.program.memory.of.get(v)) for name, v in bound]
-    return {name: first.setdefault(b, name) for name, b in memory if b is not None}
 
 
 def programs(name: str, target: str) -> Iterator[Lowering]:
@@ -75,7 +57,16 @@ def decided(programs: Iterable[tuple[str, Lowering]]) -> int:
             if s.loops is not None and s.loops.body and (key := (s.name, *shared(s, made).items())) not in seen:
                 seen.add(key)
                 assert findings(s, made) == [], f"{what}: {ir.show(s.loops)}"
+            if s.loops is not None and is_text(s) and (key := proof_of(s)) not in seen:
+                seen.add(key)
+                assert text_findings(s, made) == [], f"{what}: {s.source}"
     return len(seen)
+
+
+def proof_of(step: ProgramStep) -> Any:
+    """What the proof of a text is about: its dtypes do not matter, and the sizes of what it works on do."""
+    sizes = [b.type.shape if isinstance(b, Variable) else str(b) for b in step.bindings]
+    return re.sub(r"(?:u?int|float)\d+|bool", "dtype", step.source), *sizes
 
 
 @pytest.mark.parametrize("target", ["cuda", "cpu"])

@@ -15,7 +15,8 @@ from symgraph.loop.check import Finding
 from symgraph.loop.ir import Atomic, If, Let, LoopKernel, Statement, Store
 from symgraph.loop.nest import call
 from symgraph.runtime.lowered import Lowering
-from tests.loop.test_check import changed, findings
+from symgraph.testing.proofs import findings
+from tests.loop.test_check import changed
 
 
 def layernorm(x: Variable) -> Variable:

@@ -27,9 +27,10 @@ Runs go to and fro between two places: scratch memory, and the memory of the res
 word. The launch of number ``turn`` reads scratch if an odd number of launches is left, itself included: the last one
 reads scratch and writes positions. How many there are follows from the length of a row, in each thread.
 
-Row ``r`` begins at ``r // inner * n * inner + r % inner`` and goes on in steps of ``inner``: the axis that is sorted
-need not be the last. Groups go through the rows first: neighbouring rows, whose elements are neighbours then, are
-brought by groups that run at the same time, and share what comes from memory. Scratch holds each row in one piece.
+There are ``outer * inner`` rows: row ``o * inner + q`` begins at ``o * n * inner + q`` and goes on in steps of
+``inner``, since the axis that is sorted need not be the last. Groups go through the rows first: neighbouring rows,
+whose elements are neighbours then, are brought by groups that run at the same time, and share what comes from memory.
+Scratch holds each row in one piece. Bounds hold whatever is loaded: a search ends between the ends that it began with.
 
 Rows have at most 2**32 - 1 elements. Needs nothing but text: the vocabulary is that of
 :mod:`~symgraph_kernels.cuda.threads`.
@@ -84,7 +85,7 @@ SMALL = Shapes(1, (Tile(2, 2), Tile(2, 3)))
 Parameter = tuple[str, str, str]
 """Name, ``buffer`` or ``size``, and dtype; ``""`` is the dtype of what is sorted."""
 
-_SIZES: tuple[Parameter, ...] = (("n", "size", "int64"), ("inner", "size", "int64"), ("rows", "size", "int64"))
+_SIZES: tuple[Parameter, ...] = (("n", "size", "int64"), ("inner", "size", "int64"), ("outer", "size", "int64"))
 _KEYS: tuple[Parameter, ...] = (("out", "buffer", "uint64"), ("keys", "buffer", "uint64"))
 _PLACES: tuple[Parameter, ...] = (("places", "buffer", "uint32"), ("others", "buffer", "uint32"))
 
@@ -132,8 +133,8 @@ class _Text:
 def counting(name: str, dtype: str) -> str:
     """Rows of a few elements: each finds its place by counting those before it. Sizes as of :func:`tiles`."""
     t = _Text(name, COUNTING, dtype)
-    t.put(1, "e = thread()", "while e < n * rows:")
-    t.put(2, "q = e % inner", "i = e // inner % n", "at = e - i * inner",
+    t.put(1, "e = thread()", "while e < outer * n * inner:")
+    t.put(2, "o = e // (n * inner)", "i = e // inner % n", "q = e % inner", _ROW,
           f"mine = {_ordinal(dtype, 'x[e]')}", "place = 0", "j = 0", "while j < i:")  # fmt: skip
     t.put(3, f"if {_ordinal(dtype, 'x[at + j * inner]')} <= mine:", "    place += 1", "j += 1")
     t.put(2, "j = i + 1", "while j < n:")
@@ -147,7 +148,7 @@ def tiles(name: str, dtype: str, tile: Tile) -> str:
     apart, each, lanes = wide(dtype), tile.each, tile.threads
     parts = _parts(apart)
     t = _Text(name, tile_parameters(apart), dtype)
-    _begin(t, parts, tile, "left = passes")
+    _begin(t, parts, tile, "left = passes", *_places(parts, f"n <= {tile.size}"))
     t.put(2, _ROW, *_smaller("total", str(tile.size), "n - start"))
     for k in range(each):
         t.put(2, f"i = start + me + {k * lanes}", f"r{k} = ~uint64(0)", f"if me + {k * lanes} < total:")
@@ -161,7 +162,7 @@ def tiles(name: str, dtype: str, tile: Tile) -> str:
     t.put(3, "barrier()", *_stored(parts, each), "barrier()", "part = me & (2 * wide - 1)",
           f"base = (me - part) * {each}", f"d = part * {each}", f"la = wide * {each}", "lb = la")  # fmt: skip
     t.put(3, *_merged(parts, each), "wide = wide * 2")
-    _end(t, parts, tile)
+    _end(t, parts, tile, f"n <= {tile.size}")
     return str(t)
 
 
@@ -171,22 +172,23 @@ def merging(name: str, apart: bool, tile: Tile) -> str:
     parts = _parts(apart)
     t = _Text(name, merge_parameters(apart))
     _begin(t, parts, tile, "left = passes - turn - 1", f"run = {size} << turn",
-           "cut = cuda.shared.array(2, memory_int64)", *_either("of", parts, _OUT, _SCRATCH))  # fmt: skip
+           "cut = cuda.shared.array(2, memory_int64)", *_places(parts, "left == 0", True))  # fmt: skip
     t.put(2, f"pair = (piece >> (turn + 1) << (turn + 1)) * {size}", "first = row * n + pair")
     t.put(2, *_smaller("la", "run", "n - pair"), *_smaller("lb", "run", "n - pair - la"), "second = first + la")
     # The first two lanes find where the piece begins and where it ends, at the same time.
     t.put(2, "if me < 2:")
     t.put(3, *_smaller("d", f"start - pair + me * {size}", "la + lb"))
     t.put(3, *_search(lambda at: f"of_sk[first + {at}]", lambda at: f"of_sk[second + {at}]"), "cut[me] = low")
-    t.put(2, "barrier()", "a0 = cut[0]", "b0 = start - pair - a0")
-    t.put(2, *_smaller("total", str(size), "la + lb - (start - pair)"), "la = cut[1] - a0", "lb = total - la")
-    t.put(2, "first = first + a0", "second = second + b0 - la")
+    t.put(2, "barrier()", "a0 = cut[0]", "a1 = cut[1]", "b0 = start - pair - a0")
+    # Runs in order are cut in order. The bounds are for others: what is touched does not depend on what is loaded.
+    t.put(2, *_smaller("total", str(size), "la + lb - (start - pair)"), *_smaller("la", "a1 - a0", "total"))
+    t.put(2, "if la < 0:", "    la = 0", "lb = total - la", "first = first + a0", "second = second + b0 - la")
     for k in range(each):
         t.put(2, f"e = me + {k * lanes}", *(f"{r}{k} = {dtype}(0)" for r, _, dtype in parts), "if e < total:")
         t.put(3, "where = e + (first if e < la else second)", *(f"{r}{k} = of_{s}[where]" for r, s, _ in parts))
     t.put(2, *_brought(parts, tile), "barrier()")
     t.put(2, "base = 0", *_smaller("d", f"me * {each}", "total"), *_merged(parts, each))
-    _end(t, parts, tile)
+    _end(t, parts, tile, "left == 0")
     return str(t)
 
 
@@ -207,34 +209,43 @@ def _ordinal(dtype: str, element: str) -> str:
     return f"ordinal_float32(float32({element}))" if dtype == "float16" else f"ordinal_{dtype}({element})"
 
 
-_ROW = "at = row // inner * (n * inner) + row % inner"
+_ROW = "at = o * (n * inner) + q"
 _SCRATCH, _OUT = {"sk": "keys", "sp": "places"}, {"sk": "out", "sp": "others"}
 """Where runs lie between launches, by the shared memory that they come from."""
 
 
-def _either(what: str, parts: Sequence[Part], odd: Mapping[str, str], even: Mapping[str, str]) -> list[str]:
-    """Names for where runs are, by the number of launches after this one."""
-    out = [f"{what}_{s} = {even[s]}" for _, s, _ in parts]
-    return [*out, "if left & 1:", *(f"    {what}_{s} = {odd[s]}" for _, s, _ in parts)]
+def _places(parts: Sequence[Part], last: str, reads: bool = False) -> list[str]:
+    """Names for where runs are stored, and ``reads`` from where, by the number of launches after this one.
+
+    ``last``: whether there is none.
+    """
+
+    def named(to: Mapping[str, str], of: Mapping[str, str]) -> list[str]:
+        names = [("to", to), ("of", of)] if reads else [("to", to)]
+        return [f"    {name}_{s} = {where[s]}" for name, where in names for _, s, _ in parts]
+
+    to_out, to_scratch = named(_OUT, _SCRATCH), named(_SCRATCH, _OUT)
+    return [f"if {last}:", *to_out, "elif left & 1:", *to_scratch, "else:", *to_out]
 
 
 def _begin(t: _Text, parts: Sequence[Part], tile: Tile, *more: str) -> None:
     """Shared memory, the number of launches that merge, where to store, and the loop over the groups' pieces."""
     size = tile.size
     t.put(1, *(f"{s} = cuda.shared.array({size}, memory_{dtype})" for _, s, dtype in parts))
-    t.put(1, "me = lane()", "passes = 0", f"longest = {size}", "while longest < n:", "    longest = longest * 2",
-          "    passes += 1", *more, *_either("to", parts, _SCRATCH, _OUT), f"pieces = (n + {size - 1}) // {size}",
-          "g = group()", "while g < rows * pieces:")  # fmt: skip
-    t.put(2, "row = g % rows", "piece = g // rows", f"start = piece * {size}")
+    t.put(1, "me = lane()", "passes = 0", f"if n > {size}:", f"    longest = {size}", "    while longest < n:",
+          "        longest = longest * 2", "        passes += 1", *more, f"pieces = (n + {size - 1}) // {size}",
+          "g = group()", "while g < pieces * outer * inner:")  # fmt: skip
+    t.put(2, "piece = g // (outer * inner)", "o = g // inner % outer", "q = g % inner", "row = o * inner + q",
+          f"start = piece * {size}")  # fmt: skip
 
 
-def _end(t: _Text, parts: Sequence[Part], tile: Tile) -> None:
-    """Registers to where the next launch reads them; the last launch stores positions where these belong."""
+def _end(t: _Text, parts: Sequence[Part], tile: Tile, last: str) -> None:
+    """Registers to where the next launch reads them; the ``last`` launch stores positions where these belong."""
     apart = len(parts) > 1
     t.put(2, "barrier()", *_stored(parts, tile.each), "barrier()")
-    t.put(2, "at = row * n", "step = 1", "if left == 0:", f"    {_ROW}", "    step = inner")
+    t.put(2, "at = row * n", "step = 1", f"if {last}:", f"    {_ROW}", "    step = inner")
     t.put(2, "e = me", "while e < total:")
-    t.put(3, "where = at + (start + e) * step", "key = sk[e]", "if left == 0:")
+    t.put(3, "where = at + (start + e) * step", "key = sk[e]", f"if {last}:")
     t.put(4, "key = uint64(sp[e])" if apart else "key = key & uint64(4294967295)")
     t.put(3, *(["else:", "    to_sp[where] = sp[e]"] if apart else []), "to_sk[where] = key", f"e += {tile.threads}")
     t.put(2, "g += groups()")  # a lane brings the next elements to where it has read itself: no barrier

@@ -33,7 +33,7 @@ def order(
     dtype, n = x.dtype.name, x.shape[axis]
     wide = sort.wide(dtype)
     words: dict[str, Any] = {"x": x.view(np.uint8).ravel() if x.dtype == bool else x.ravel(), "n": n,
-        "inner": math.prod(x.shape[axis + 1 :]), "rows": math.prod(x.shape[:axis] + x.shape[axis + 1 :]),
+        "inner": math.prod(x.shape[axis + 1 :]), "outer": math.prod(x.shape[:axis]),
         **{p: empty(x.size, of) for p, of in (("out", "uint64"), ("keys", "uint64"), ("places", "uint32"),
                                              ("others", "uint32"))}}  # fmt: skip
 
@@ -51,7 +51,7 @@ def order(
 def count(x: NDArray[Any], axis: int) -> NDArray[Any]:
     """``np.argsort(x, axis, stable=True)`` by counting."""
     out = empty(x.size, "uint64")
-    sizes = [x.shape[axis], math.prod(x.shape[axis + 1 :]), math.prod(x.shape[:axis] + x.shape[axis + 1 :])]
+    sizes = [x.shape[axis], math.prod(x.shape[axis + 1 :]), math.prod(x.shape[:axis])]
     flat = x.view(np.uint8).ravel() if x.dtype == bool else x.ravel()
     assert run(sort.counting("kernel", x.dtype.name), "kernel", (2, 1), (2, 1), [flat, *sizes, out]) == []
     return positions(out, x)
