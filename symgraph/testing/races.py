@@ -1,4 +1,4 @@
-"""Kernels of GPUs run lane by lane, in plain Python, to see what they must not do. For kernels that are text.
+"""Kernels of GPUs run lane by lane, in plain Python, to see what they must not do.
 
 ::
 
