@@ -129,7 +129,7 @@ class _Checker:
         self.found: dict[Finding, None] = {}
         self.sizes: dict[str, Size] = {}
         self.positions: dict[str, Size] = {}  # what the elements of some buffers are less than
-        self.integers = Integers(Sums if text else Proof)
+        self.text, self.integers = text, Integers(Sums if text else Proof)
         self.sites: list[Site] = []
         kinds = {s.kind for s in ir.walk(kernel.body) if isinstance(s, For)}
         self.gpu = not kinds.isdisjoint(("grid", "group", "lane", "lanes"))
@@ -313,11 +313,11 @@ class _Checker:
         )
         entry = self.entering(s.body)
         heads, facts = self.invariants(
-            entry, s, lambda here: self.digits(s, at, start, stops, here, path), inner, at, start
+            entry, s, lambda here: self.digits(s, at, start, stops, here, path), scope, inner, at, start
         )
         self.digits(s, at, start, stops, narrowed(inner, facts(heads, at)), path)
         self.integers.values.update(heads)
-        if start is not None and len(stops) == 1 and s.kind == "serial":
+        if self.text and start is not None and len(stops) == 1 and s.kind == "serial":
             for t in s.body:
                 before = entry.get(t.name) if isinstance(t, Assign) else None
                 if isinstance(t, Assign) and before is not None and (c := count(t.name, t.value, self.integers)):
@@ -333,7 +333,7 @@ class _Checker:
             self.loads(s.condition, here, path)
             return self.block(s.body, narrowed(here, facts=self.integers.holds(s.condition)), path)
 
-        heads, facts = self.invariants(self.entering(s.body), s, turn, scope)
+        heads, facts = self.invariants(self.entering(s.body), s, turn, scope, scope)
         turn(narrowed(scope, facts(heads, None)))
         self.integers.values.update(heads)
         return narrowed(scope, [*facts(heads, None), *self.integers.holds(s.condition, False)])
@@ -357,6 +357,7 @@ class _Checker:
         entry: Mapping[str, Size | None],
         s: For | While,
         walk: Callable[[Scope], Scope],
+        before: Scope,
         scope: Scope,
         at: Size | None = None,
         start: Size | None = None,
@@ -365,15 +366,17 @@ class _Checker:
 
         Of what may be said of them, that is kept which each turn keeps (Flanagan and Leino, "Houdini, an annotation
         assistant", 2001): that they do not fall below what they were before, nor rise above, nor pass each other, nor
-        rise by more than one in a turn.
+        rise by more than one in a turn. ``walk`` goes through a turn, and returns what holds at its end; ``before`` is
+        the loop, ``scope`` its turns.
         """
         heads = {n: fresh() for n in entry}
         self.integers.values.update(heads)
         last = {t.name: t.value for t in s.body if isinstance(t, Assign)}
         firsts = {n: v for n, v in entry.items() if v is not None and n in last}
-        said = _sayings(firsts, start, lambda p: self.integers.proves(p, scope))
-        if isinstance(s, For) and s.kind != "serial":
-            said = []
+        # A text assigns what a loop changes once, at the end of its body, to values that have names there.
+        said: list[_Saying] = []
+        if self.text and (isinstance(s, While) or s.kind == "serial"):
+            said = _sayings(firsts, start, lambda p: self.integers.proves(p, before))
 
         def facts(now: Mapping[str, Size], turn: Size | None) -> list[Size]:
             return [f for one in said if (f := one(now, turn)) is not None]
@@ -405,8 +408,11 @@ class _Checker:
         if len(stores) != 1 or len(sites) != 1 or len(self.lanes) != 1 or not isinstance(place, int) or value is None:
             return []
         (site,), ((lane, _, count),) = sites, self.lanes
+        depth = 2 * (len(site.scope.same) - len(scope.same))  # each branch is a number of a statement and one of a way
         met = any(
-            site.path[: len(b) - 1] == b[:-1] == path[: len(b) - 1] and site.path[len(b) - 1] < b[-1] < path[len(b) - 1]
+            site.path[: len(b) - 1] == b[:-1] == path[: len(b) - 1]
+            and site.path[len(b) - 1] < b[-1] < path[len(b) - 1]
+            and len(site.path) == len(b) + depth
             for b in self.barriers
         )
         if not met or site.value is None or site.at != symbol(lane) or not 0 <= place < count:

@@ -8,7 +8,7 @@ from symgraph.index import Expr
 from symgraph.loop.ir import Assign, Declare, Fetch, For, If, Let, Prefix, Statement, While
 from symgraph.loop.prove import COMPARISONS, Integers, Scope, atom_of, fresh, is_made
 from symgraph.loop.region import symbol
-from symgraph.types import Atom, Size, atoms
+from symgraph.types import Atom, Size
 
 
 def spread(s: For) -> set[str]:
@@ -76,7 +76,7 @@ def exchanged(
         held = [came(p) for p in _exactly(condition, integers)]
         if not held or any(not isinstance(p, int) or p < 0 for p in held):
             return []
-    own = Instance(integers, {lane: place}, _atoms_of(alike, integers))
+    own = Instance(integers, {lane: place}, integers.made_of(alike))
     same = got - own(given)
     return [*(own(f) for f in there.facts if f not in here.facts), same, same * -1]
 
@@ -125,6 +125,8 @@ class Instance:
             yes, no = of.cases[a]
             of.cases[at] = ([*map(self, yes)], [*map(self, no)])
             of.conditions[at] = (*of.conditions[a], self)
+            below, above = of.between[a]
+            of.between[at] = (tuple(map(self, below)), tuple(map(self, above)))
         return out
 
 
@@ -136,15 +138,3 @@ def _exactly(e: Expr, integers: Integers) -> Sequence[Size]:
         parts = [_exactly(a, integers) for a in e.args]
         return [p for part in parts for p in part] if all(parts) else []
     return integers.holds(e) if e.fn in COMPARISONS else []
-
-
-def _atoms_of(values: Iterable[Size | None], integers: Integers) -> frozenset[Atom]:
-    """The atoms of values, and those that they are made of."""
-    found: set[Atom] = set()
-    stack = [a for v in values if v is not None for a in atoms(v)]
-    while stack:
-        a = stack.pop()
-        if a not in found:
-            found.add(a)
-            stack += [b for p in integers.defined.get(a, ("", ()))[1] for b in atoms(p)]
-    return frozenset(found)

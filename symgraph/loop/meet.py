@@ -103,16 +103,17 @@ class Meetings:
         if site.atomic:
             return
         shared = [a for kind, group in scope.loops if kind in SHARED for a in group]
-        at = self.by_position(site.at) if site.at is not None else None
+        at = self.by_position(site.at, scope) if site.at is not None else None
         if shared and (at is None or not injective(self.integers, at, shared, site.width, scope)):
             self.report(f"{site.text}: two iterations may store it")
 
-    def by_position(self, at: Size) -> Size:
+    def by_position(self, at: Size, scope: Scope) -> Size:
         """A place with elements' positions in place of their ranks: where no two of those meet, no two of these do."""
         stored = {s.buffer for s in self.sites if s.writes}
         for a in set(atoms(at)) & set(self.counts):
             own = ranked(self.counts[a], self.counts, self.integers, stored.__contains__)
-            if own is not None:
+            inside = own is not None and self.integers.proves(symbol(own), scope)
+            if own is not None and inside and self.integers.proves(self.counts[a].stop - 1 - symbol(own), scope):
                 at = replaced(at, a, symbol(own))
         return at
 

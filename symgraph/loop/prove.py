@@ -45,6 +45,7 @@ class Integers:
         exprs: what names stand for.
         cases: of a choice, what is at least 0 where it is the first, and where it is the second.
         conditions: of a choice, what decides it: the same for all that are decided together.
+        between: of a choice, those of the two that it is not below, and those that it is not above, in either case.
         defined: by atom, the quotient, minimum, maximum or choice that it is, and of what.
         lower, upper: bounds of atoms, wherever the kernel is.
         constant: atoms that are the same in all threads.
@@ -56,6 +57,7 @@ class Integers:
         self.exprs: dict[str, Expr] = {}
         self.cases: dict[Atom, tuple[Sequence[Size], Sequence[Size]]] = {}
         self.conditions: dict[Atom, tuple[Any, ...]] = {}
+        self.between: dict[Atom, tuple[tuple[Size, ...], tuple[Size, ...]]] = {}
         self.defined: dict[Atom, tuple[str, tuple[Size, ...]]] = {}
         self.lower: dict[Atom, tuple[Size, ...]] = {}
         self.upper: dict[Atom, tuple[Size, ...]] = {}
@@ -188,6 +190,17 @@ class Integers:
         self.facts += [(a - q * b, b), (b - 1 - (a - q * b), b)]
         return q
 
+    def made_of(self, values: Iterable[Size | None]) -> frozenset[Atom]:
+        """The atoms of values, and those that these are made of."""
+        found: set[Atom] = set()
+        stack = [a for v in values if v is not None for a in atoms(v)]
+        while stack:
+            a = stack.pop()
+            if a not in found:
+                found.add(a)
+                stack += [b for p in self.defined.get(a, ("", ()))[1] for b in atoms(p)]
+        return frozenset(found)
+
     def differs(self, a: Atom) -> bool:
         """Whether an atom that is no index may differ between the iterations of a loop."""
         if a in self.constant or a not in _made:
@@ -210,14 +223,12 @@ class Integers:
             first, second = branches
             self.defined[at] = ("where", (first, second))
             self.cases[at] = (self.holds(e.args[0]), self.holds(e.args[0], False))
-            self.conditions[at] = (ir.expression(e.args[0]),)
+            text = ir.expression(e.args[0])
+            self.conditions[at] = (text, at) if "[" in text else (text,)  # memory may change
             yes, no = self.cases[at]
             above = [p for p, q, case in ((first, second, no), (second, first, yes)) if _difference(p - q, case)]
             below = [p for p, q, case in ((first, second, no), (second, first, yes)) if _difference(q - p, case)]
-            if above:
-                self.upper[at] = tuple(above)
-            if below:
-                self.lower[at] = tuple(below)
+            self.between[at] = (tuple(below), tuple(above))
         return out
 
     # -- conditions ---------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from symgraph.index import Expr
 from symgraph.loop import ir
 from symgraph.loop.prove import Integers, linear
-from symgraph.types import Atom, Dim, Size, atoms
+from symgraph.types import Atom, Dim, Size
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ def ranked(
     if first is None or first.entry != 0 or first.start != 0 or not isinstance(first.stop, Dim):
         return None
     own = first.stop.atom
-    if own is None or second.start != first.stop + 1 or own in atoms(second.stop):
+    if own is None or second.start != first.stop + 1:
         return None
     before = _compared(first, "less_equal", integers)
     if before is None or before != _compared(second, "less", integers) or stores(before[1]):
         return None
     _, _, step, rest, mine = before
-    if own in atoms(step) or own in atoms(rest) or mine != step * first.stop + rest:
+    if own in integers.made_of((second.stop, step, rest)) or mine != step * first.stop + rest:
         return None
     return own
 

@@ -154,6 +154,7 @@ class Sums(Proof):
         scope, extra = (self.scope.lower, self.integers.lower) if low else (self.scope.upper, self.integers.upper)
         yield from scope.get(a, ())
         yield from extra.get(a, ())
+        yield from self.integers.between.get(a, ((), ()))[0 if low else 1]
 
     def whole(self, a: Atom, low: bool, facts: Sequence[Size]) -> Iterable[Size]:
         """Bounds of a quotient that hold since it is whole."""

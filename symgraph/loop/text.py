@@ -292,7 +292,14 @@ class _Reader:
         """Whether a loop's last statement, and no other, brings its index nearer to where it stops."""
         name = _name(test.left)
         steps = isinstance(test.ops[0], ast.Lt) and isinstance(last.op, ast.Add) and _name(last.target) == name != ""
-        return steps and name not in _changed(body) and not _read(test.comparators[0]) & _changed(body)
+        stop = test.comparators[0]
+        loads = any(isinstance(x, ast.Subscript) for e in (stop, last.value) for x in ast.walk(e))
+        return (
+            steps
+            and not loads
+            and name not in _changed(body)
+            and not (_read(stop) | _read(last.value)) & _changed(body)
+        )
 
     def counted(self, s: ast.While, test: ast.Compare, last: ast.AugAssign, env: _Env, out: list[Statement]) -> None:
         """A loop over groups, threads or turns."""
