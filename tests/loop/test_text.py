@@ -406,7 +406,7 @@ def test_every_barrier_is_needed(kernel: str) -> None:
         ("            la = 0\n", "            la = -1\n", "bounds"),
         ("                low = d - lb\n", "                low = d - lb - 1\n", "bounds"),
         ("e < total", "e <= total", "bounds"),
-        ("row = o * inner + q", "row = o * inner + q // 2", "race"),
+        ("at = o * (n * inner) + q", "at = o * (n * inner) + q // 2", "race"),
         ("start = piece * 12", "start = piece * 11", "race"),
         ("e += 4", "e += 3", "race"),
         ("if left & 1:", "if left & 3:", ""),  # any choice of places is safe
