@@ -224,6 +224,9 @@ class _Printer:
                 if s.otherwise:
                     lines.append(f"{pad}else:")
                     self.block(s.otherwise, depth + 1, lines)
+            elif isinstance(s, ir.While):
+                lines.append(f"{pad}while {self.value(s.condition)}:")
+                self.block(s.body, depth + 1, lines)
             elif isinstance(s, ir.Check):
                 lines += [f"{pad}if not ({self.value(s.condition)}):", f"{pad}    return {s.code}"]
             elif isinstance(s, ir.Store):

@@ -227,14 +227,11 @@ class _Reader:
     def branch(self, s: ast.If, env: _Env, out: list[Statement]) -> None:
         condition = self.value(s.test, env)
         text = ast.unparse(s.test)
-        truth = self.assumed.get(text)
-        if truth is None and condition.fn == "const":
-            truth = bool(condition.attr)
-        elif truth is None and any(self.renames(t, env) for part in (s.body, s.orelse) for t in part):
-            once = {n.id for n in ast.walk(s.test) if isinstance(n, ast.Name)}
-            if any(self.serial.get(n, 1) > 1 for n in once):
-                raise _unreadable(s)
+        truth = bool(condition.attr) if condition.fn == "const" else self.assumed.get(text)
+        if truth is None and any(self.renames(t, env) for part in (s.body, s.orelse) for t in part):
             raise _UndecidedError(text)
+        if condition.fn != "const" and text in self.assumed and self.often(s.test):
+            raise _unreadable(s)  # what was assumed may be true no more
         if truth is not None:
             if condition.fn != "const":
                 holds = condition if truth else Expr("logical_not", (condition,), BOOL, None, frozenset())
@@ -253,6 +250,12 @@ class _Reader:
             a, b = yes[name], no.get(name)
             if a is not b and isinstance(a, Expr) and isinstance(b, Expr):
                 env[name] = self.bind(name, Expr("where", (condition, a, b), a.dtype, None, frozenset()), out)
+
+    def often(self, test: ast.expr) -> bool:
+        """Whether a name in a condition is assigned more than once in the kernel, or memory is asked."""
+        stored = [x.id for x in ast.walk(self.function) if isinstance(x, ast.Name) and isinstance(x.ctx, ast.Store)]
+        times = [stored.count(n.id) for n in ast.walk(test) if isinstance(n, ast.Name)]
+        return any(k > 1 for k in times) or any(isinstance(x, ast.Subscript | ast.Call) for x in ast.walk(test))
 
     def renames(self, s: ast.stmt, env: _Env) -> bool:
         """Whether a statement says which buffer a name is."""

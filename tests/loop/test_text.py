@@ -123,6 +123,22 @@ def test_what_goes_on_from_row_to_row_is_not_read() -> None:
         rows(text.replace("        row +=", "        last = row\n        row +="))
 
 
+def test_buffers_by_other_names() -> None:
+    """One kernel for either; what decides it is not changed afterwards."""
+    chosen = "    to = y\n    if n > 9:\n        to = x\n"
+    text = ROWS.replace("    me = lane()\n", chosen + "    me = lane()\n").replace("        y[row", "        to[row")
+    params = [Param("x", "buffer", np.dtype("float64")), Param("y", "buffer", np.dtype("float64"))]
+    kernels = read(text, [*params, Param("n", "size", INT)], 8)
+    assert [[s.buffer for s in ir.walk(k.body) if isinstance(s, ir.Store)] for k in kernels] == [["s", "x"], ["s", "y"]]
+    assert rows(text) == []
+    with pytest.raises(UnreadableError, match="n > 9"):
+        rows(
+            text.replace("    row = group()", "    n = n + 1\n    row = group()").replace(
+                "    to = y", "    n = n - 1\n    to = y"
+            )
+        )
+
+
 def test_rows_are_proved() -> None:
     assert rows(ROWS) == []
 
