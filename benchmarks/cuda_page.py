@@ -69,11 +69,10 @@ known ones, found by linear programs and then summed up in fractions (`tests/loo
 What is checked by running, and so for the sizes that are run: `symgraph.testing.races` runs a kernel's text lane by
 lane in plain Python, from barrier to barrier, and reports accesses outside of buffers, two lanes that touch one element
 of which one stores, with no barrier between them, lanes that wait where others do not, loads of memory that nothing
-stored, and vectors that are not aligned. Matrix products in tiles and sorts are text and no loops. The products are run
-at every combination of sizes around the edges of tiles (0, 1, one less and one more than a tile, a tile, two and one),
-of transposed operands and of accumulation, with offsets, strides and batches; sorts in the same manner. With a barrier
-or a bound left out each is found out. What a product's kernel does with each element, its epilogue, is proved as loops
-are. Every program of the registry is run so too, as a second opinion: it found a result that lay in the place of an
+stored, and vectors that are not aligned. Matrix products are run by themselves, at every combination of sizes around
+the edges of tiles (0, 1, one less and one more than a tile, a tile, two and one), of transposed operands and of
+accumulation, with offsets, strides and batches; sorts in the same manner. With a barrier or a bound left out each is
+found out. Every program of the registry is run so too, as a second opinion: it found a result that lay in the place of an
 operand which other lanes had still to read, and a launch whose groups did one row several times; the proofs had taken
 both for granted, and look at them now.
 
