@@ -72,9 +72,9 @@ of which one stores, with no barrier between them, lanes that wait where others 
 stored, and vectors that are not aligned. Matrix products are run by themselves, at every combination of sizes around
 the edges of tiles (0, 1, one less and one more than a tile, a tile, two and one), of transposed operands and of
 accumulation, with offsets, strides and batches; sorts in the same manner. With a barrier or a bound left out each is
-found out. Every program of the registry is run so too, as a second opinion: it found a result that lay in the place of an
-operand which other lanes had still to read, and a launch whose groups did one row several times; the proofs had taken
-both for granted, and look at them now.
+found out. Every program of the registry is run so too, as a second opinion: it found a result that lay in the place
+of an operand which other lanes had still to read, and a launch whose groups did one row several times; the proofs had
+taken both for granted, and look at them now.
 
 """
 
