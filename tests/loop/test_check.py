@@ -69,11 +69,13 @@ def proof_of(step: ProgramStep) -> Any:
     return re.sub(r"(?:u?int|float)\d+|bool", "dtype", step.source), *sizes
 
 
+@pytest.mark.timeout(900)  # with those of texts
 @pytest.mark.parametrize("target", ["cuda", "cpu"])
 def test_registry(target: str) -> None:
     assert decided((name, made) for name in NAMES for made in programs(name, target)) > 1000
 
 
+@pytest.mark.timeout(900)
 def test_benchmarks() -> None:
     """The programs of the benchmarks' rows, in the sizes that they have there; but for a chain that takes long."""
     rows = [(what, inputs, outputs) for what, _, inputs, outputs in graphs() if what != "chain, 10,000 sines"]
