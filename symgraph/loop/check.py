@@ -43,8 +43,8 @@ from symgraph.loop.ir import (
     Store,
     While,
 )
-from symgraph.loop.lanes import exchanged, spread
-from symgraph.loop.meet import SHARED, Meetings, Site
+from symgraph.loop.lanes import exchanged, of_lane, spread
+from symgraph.loop.meet import SHARED, Meetings, Site, works
 from symgraph.loop.prove import (
     Integers,
     Proof,
@@ -211,7 +211,7 @@ class _Checker:
 
     def inside(self, scope: Scope) -> bool:
         """Whether lanes have work of their own here."""
-        return not self.gpu or self.one or any(kind in ("lane", "grid", "lanes") for kind, _ in scope.loops)
+        return not self.gpu or self.one or works(scope)
 
     def name(self, s: Let | Declare | Assign, scope: Scope, path: tuple[int, ...]) -> None:
         if isinstance(s, Declare):
@@ -244,13 +244,7 @@ class _Checker:
 
     def differs(self, e: Expr) -> bool:
         """Whether a value may differ between the lanes of a group."""
-        stack = [e]
-        while stack:
-            e = stack.pop()
-            if e.fn == "lane" or (e.fn == "name" and (str(e.attr) in self.varies or str(e.attr) in self.apart)):
-                return True
-            stack.extend(e.args)
-        return False
+        return of_lane(e, self.varies) or of_lane(e, self.apart)
 
     def meets(self, s: Barrier | Combine | Prefix, scope: Scope, path: tuple[int, ...]) -> None:
         what = "barrier" if isinstance(s, Barrier) else f"{type(s).__name__.lower()} {s.name}"

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from symgraph.index import Expr
 from symgraph.loop.ir import Assign, Declare, Fetch, For, If, Let, Prefix, Statement, While
-from symgraph.loop.prove import COMPARISONS, Integers, Scope, atom_of, fresh, is_made
+from symgraph.loop.nest import within
+from symgraph.loop.prove import COMPARISONS, Integers, Scope, atom_of, fresh, is_made, substituted
 from symgraph.loop.region import symbol
 from symgraph.types import Atom, Size
+
+
+def of_lane(e: Expr, names: Collection[str]) -> bool:
+    """Whether an expression has in it the number of the lane, or one of ``names``."""
+    return any(x.fn == "lane" or (x.fn == "name" and str(x.attr) in names) for x in within([e]))
 
 
 def spread(s: For) -> set[str]:
@@ -16,13 +22,7 @@ def spread(s: For) -> set[str]:
     found = {s.index}
 
     def differs(e: Expr) -> bool:
-        stack = [e]
-        while stack:
-            e = stack.pop()
-            if e.fn == "lane" or (e.fn == "name" and str(e.attr) in found):
-                return True
-            stack.extend(e.args)
-        return False
+        return of_lane(e, found)
 
     def block(body: Sequence[Statement], parts: bool) -> None:
         for t in body:
@@ -94,17 +94,12 @@ class Instance:
         self.integers, self.known, self.alike = integers, dict(known), alike
 
     def __call__(self, p: Size) -> Size:
-        if isinstance(p, int):
-            return p
-        total: Size = 0
-        for monomial, c in p.terms:
-            term: Size = c
-            for a in monomial:
-                if a not in self.known:
-                    self.known[a] = symbol(a) if a in self.alike or not is_made(a) else self.copy(a)
-                term = term * self.known[a]
-            total = total + term
-        return total
+        return substituted(p, self.atom)
+
+    def atom(self, a: Atom) -> Size:
+        if a not in self.known:
+            self.known[a] = symbol(a) if a in self.alike or not is_made(a) else self.copy(a)
+        return self.known[a]
 
     def copy(self, a: Atom) -> Size:
         of = self.integers
@@ -132,8 +127,7 @@ class Instance:
 
 def _exactly(e: Expr, integers: Integers) -> Sequence[Size]:
     """What is at least 0 where a condition holds, and only there; nothing where that cannot be said."""
-    while e.fn == "name" and str(e.attr) in integers.exprs:
-        e = integers.exprs[str(e.attr)]
+    e = integers.named(e)
     if e.fn in ("logical_and", "bitwise_and"):
         parts = [_exactly(a, integers) for a in e.args]
         return [p for part in parts for p in part] if all(parts) else []

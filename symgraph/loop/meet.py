@@ -39,6 +39,11 @@ class Site:
     value: Size | None = None  # what is stored
 
 
+def works(scope: Scope) -> bool:
+    """Whether lanes have work of their own in some loop around."""
+    return any(kind in ("lane", "grid", "lanes") for kind, _ in scope.loops)
+
+
 class Meetings:
     """The accesses of a kernel.
 
@@ -89,17 +94,11 @@ class Meetings:
     def report(self, what: str) -> None:
         self.found[what] = None
 
-    def inside(self, scope: Scope) -> bool:
-        """Whether lanes have work of their own here."""
-        return not self.gpu or self.one or any(kind in ("lane", "grid", "lanes") for kind, _ in scope.loops)
-
     def distinct(self, site: Site) -> None:
         """No two iterations store to one element, nor all lanes of a group what is stored or added once."""
         scope = site.scope
-        if self.gpu and not self.one:
-            kinds = [kind for kind, _ in scope.loops]
-            if {"grid", "lane", "lanes"}.isdisjoint(kinds) and not scope.alone:
-                self.report(f"{site.text}: all lanes store it")
+        if self.gpu and not self.one and not works(scope) and not scope.alone:
+            self.report(f"{site.text}: all lanes store it")
         if site.atomic:
             return
         shared = [a for kind, group in scope.loops if kind in SHARED for a in group]
@@ -122,7 +121,7 @@ class Meetings:
         if a.at is None or b.at is None:
             self.report(f"{a.text} and {b.text}")
             return
-        alike = self.inside(a.scope) or (a.scope.alone and b.scope.alone)
+        alike = not self.gpu or self.one or works(a.scope) or (a.scope.alone and b.scope.alone)
         if alike and a.atomic == b.atomic and a.at == b.at and a.scope.loops == b.scope.loops and a.width == b.width:
             return  # the same thread
         if self.one or not any(kind in SHARED for kind, _ in (*a.scope.loops, *b.scope.loops)):

@@ -8,7 +8,7 @@ coefficient that is never negative it is largest at the loop's end; quotients an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -91,21 +91,14 @@ class Integers:
 
     def size(self, p: Size) -> Size:
         """A size of a tensor, with what its quotients and minima are of."""
-        if isinstance(p, int):
-            return p
-        total: Size = 0
-        for monomial, c in p.terms:
-            term: Size = c
-            for a in monomial:
-                args = [self.size(b) for b in a.args]
-                if a.fn == "floordiv":
-                    term = term * self.quotient(*args)
-                elif a.fn in ("min", "max"):
-                    term = term * self.extremum("minimum" if a.fn == "min" else "maximum", *args)
-                else:
-                    term = term * _symbol(a)
-            total = total + term
-        return total
+
+        def known(a: Atom) -> Size:
+            args = [self.size(b) for b in a.args]
+            if a.fn == "floordiv":
+                return self.quotient(*args)
+            return self.extremum("minimum" if a.fn == "min" else "maximum", *args) if a.fn else _symbol(a)
+
+        return substituted(p, known)
 
     def opaque(self, e: Expr, low: Size | None = None) -> Size:
         key = ir.expression(e)
@@ -231,12 +224,25 @@ class Integers:
             self.between[at] = (tuple(below), tuple(above))
         return out
 
+    def decided(self, a: Atom) -> tuple[Sequence[Size], Sequence[Size]]:
+        """What is at least 0 where a choice, a minimum or a maximum is the first of its parts, and where the second."""
+        what, parts = self.defined[a]
+        if what == "where":
+            return self.cases[a]
+        less = parts[1] - parts[0] if what == "minimum" else parts[0] - parts[1]
+        return [less], [less * -1]
+
     # -- conditions ---------------------------------------------------------------------------------------------------
+
+    def named(self, e: Expr) -> Expr:
+        """What a name stands for; any other expression itself."""
+        while e.fn == "name" and str(e.attr) in self.exprs:
+            e = self.exprs[str(e.attr)]
+        return e
 
     def holds(self, e: Expr, truth: bool = True) -> list[Size]:
         """Polynomials that are at least 0 where ``e`` is ``truth``; not all there are."""
-        if e.fn == "name" and str(e.attr) in self.exprs:
-            return self.holds(self.exprs[str(e.attr)], truth)
+        e = self.named(e)
         if e.fn in ("logical_and", "bitwise_and") and truth:
             return [p for a in e.args for p in self.holds(a, True)]
         if e.fn in ("logical_or", "bitwise_or") and not truth:
@@ -256,8 +262,7 @@ class Integers:
 
     def least(self, e: Expr) -> list[Size]:
         """What ``e`` is no more than."""
-        if e.fn == "name" and str(e.attr) in self.exprs:
-            e = self.exprs[str(e.attr)]
+        e = self.named(e)
         if e.fn == "minimum":
             return [p for a in e.args for p in self.least(a)]
         found = self.value(e)
@@ -316,14 +321,9 @@ class Proof:
             what, parts = self.integers.defined.get(a, ("", ()))
             if what not in kinds:
                 continue
-            if what == "where":
-                known = self.integers.cases[a]
-            else:
-                less = parts[1] - parts[0] if what == "minimum" else parts[0] - parts[1]
-                known = [less], [less * -1]
             return all(
                 self.attempt(replaced(goal, a, p), (*facts, *more), depth - 1)
-                for p, more in zip(parts, known, strict=True)
+                for p, more in zip(parts, self.integers.decided(a), strict=True)
             )
         return None
 
@@ -543,7 +543,21 @@ def _powers(p: Dim, a: Atom) -> dict[int, Size]:
     return {k: found.get(k, 0) for k in range(max(found) + 1)}
 
 
+def substituted(p: Size, by: Callable[[Atom], Size]) -> Size:
+    """``p`` with ``by(a)`` in place of each atom ``a``."""
+    if isinstance(p, int):
+        return p
+    total: Size = 0
+    for monomial, c in p.terms:
+        term: Size = c
+        for a in monomial:
+            term = term * by(a)
+        total = total + term
+    return total
+
+
 def replaced(p: Size, a: Atom, by: Size) -> Size:
+    """``p`` with ``by`` in place of ``a``."""
     if isinstance(p, int):
         return p
     total: Size = 0

@@ -34,13 +34,13 @@ class Count:
 
 def count(name: str, last: Expr, integers: Integers) -> Expr | None:
     """The condition, where a loop's body makes ``name`` one more if it holds, and leaves it else."""
-    value = _named(last, integers)
+    value = integers.named(last)
     if value.fn != "where":
         return None
-    more, same = _named(value.args[1], integers), value.args[2]
+    more, same = integers.named(value.args[1]), value.args[2]
     if ir.expression(more) != f"add({name}, 1)" or ir.expression(same) != name:
         return None
-    return _named(value.args[0], integers)
+    return integers.named(value.args[0])
 
 
 def ranked(
@@ -73,7 +73,7 @@ def _compared(counted: Count, fn: str, integers: Integers) -> tuple[str, str, Si
     """
     if counted.condition.fn != fn:
         return None
-    a, b = (_named(x, integers) for x in counted.condition.args)
+    a, b = (integers.named(x) for x in counted.condition.args)
     # Ordinals are unsigned numbers: they have an order, which floating-point numbers have not.
     if a.fn != b.fn or not a.fn.startswith("ordinal_") or len(a.args) != 1:
         return None
@@ -89,10 +89,3 @@ def _compared(counted: Count, fn: str, integers: Integers) -> tuple[str, str, Si
     if split is None or mine is None:
         return None
     return f"{a.fn} {kinds}", str(x.attr), *split, mine
-
-
-def _named(e: Expr, integers: Integers) -> Expr:
-    """What a name stands for."""
-    while e.fn == "name" and str(e.attr) in integers.exprs:
-        e = integers.exprs[str(e.attr)]
-    return e

@@ -84,15 +84,8 @@ class Sums(Proof):
     ) -> list[tuple[Size, tuple[Size, ...]]]:
         """The goal and the facts in both cases of a choice, and of those among ``choices`` that are decided with it."""
         of = self.integers
-        what, parts = of.defined[a]
-        together: Sequence[Atom] = [a]
-        conditions: tuple[Sequence[Size], Sequence[Size]]
-        if what == "where":
-            conditions = of.cases[a]
-            together = [b for b in choices if of.conditions.get(b) == of.conditions[a]]
-        else:
-            less = parts[1] - parts[0] if what == "minimum" else parts[0] - parts[1]
-            conditions = [less], [less * -1]
+        conditions = of.decided(a)
+        together = [b for b in choices if of.conditions.get(b) == of.conditions[a]] if a in of.conditions else [a]
         out: list[tuple[Size, tuple[Size, ...]]] = []
         for k in (0, 1):
             case = goal
